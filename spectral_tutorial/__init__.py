@@ -1,0 +1,47 @@
+"""Compositional generalization in synthetic spectroscopy: the package behind the book.
+
+The main path::
+
+    import spectral_tutorial as st
+
+    exp = st.Experiment.from_yaml("meta_config.yaml")
+    train, test = exp.data("train"), exp.data("test")
+    history = exp.train()
+    report = exp.gap_report()
+    st.figures.mse_trajectory(exp.trajectories())
+
+A module imports only from those before it in this list: reading, sections, config, physics, splits, data, models,
+training, estimators, limits, analysis, figures, store, variants, pipeline, experiment, explorers, cli.
+"""
+
+import importlib
+from typing import Any
+
+from spectral_tutorial import analysis, config, data, figures, limits, models, physics, splits, training, variants
+from spectral_tutorial.config import ConfigError
+from spectral_tutorial.data import Spectra
+from spectral_tutorial.experiment import Experiment
+from spectral_tutorial.physics import World
+
+__all__ = [
+    "ConfigError",
+    "Experiment",
+    "Spectra",
+    "World",
+    "analysis",
+    "config",
+    "data",
+    "figures",
+    "limits",
+    "models",
+    "physics",
+    "splits",
+    "training",
+    "variants",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "explorers":  # brings Jupyter's widgets along: only for whoever asks
+        return importlib.import_module("spectral_tutorial.explorers")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

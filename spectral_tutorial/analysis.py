@@ -1,0 +1,227 @@
+"""Predictions in, tidy tables out: the only place where an error is defined.
+
+Everything is reported for each component on its own (a mean over twenty outputs, eighteen of them always zero, would
+make every error look ten times smaller) and over seeds by median and quartiles. Runs that are dead or diverged are
+named and counted, and kept out of medians.
+
+Axes: ``S`` seeds, ``C`` checkpoints, ``N`` spectra, ``K`` reported components.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+ID_SPLIT, OOD_SPLIT = "val", "test"
+"""The split that follows the training law (in-distribution), and the one that does not."""
+
+DEAD_STD = 1e-3
+"""A network whose outputs for all reported components vary less than this over ``val`` answers with a constant."""
+
+DIVERGED_FACTOR = 10.0
+"""A final loss above this many times the constant reader's has diverged."""
+
+TRAJECTORY_COLUMNS = [
+    "variant", "data_seed", "training_seed", "checkpoint", "step", "epoch", "split", "component",
+    "mse", "bias", "slope",
+]  # fmt: skip
+REPORT_COLUMNS = [
+    "method", "component", "split", "n_data_seeds", "n_training_seeds", "n_dead", "n_diverged",
+    "mse_median", "mse_low", "mse_high", "crlb", "ratio_to_crlb",
+]  # fmt: skip
+
+
+FIFTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+"""Borders of five equal ranges of abundance."""
+
+
+class Moments:
+    """Sums over spectra from which error, bias and slope follow, so that spectra can come in blocks.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Leading axes of the predictions, ``(S, K)`` say.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.n = 0
+        self.error, self.square, self.cross, self.output, self.output_square = (np.zeros(shape) for _ in range(5))
+        self.truth, self.truth_square = np.zeros(shape[-1]), np.zeros(shape[-1])
+
+    def add(self, truth: ArrayLike, predicted: ArrayLike) -> None:
+        """Take in a block: `truth` ``(n, K)`` and `predicted` ``(..., n, K)``."""
+        truth, predicted = np.asarray(truth, float), np.asarray(predicted, float)
+        # Runs that diverge may overflow here; their infinities are the finding, not a mistake.
+        with np.errstate(over="ignore", invalid="ignore"):
+            error = predicted - truth
+            self.error += error.sum(axis=-2)
+            self.square += np.square(error).sum(axis=-2)
+            self.cross += (predicted * truth).sum(axis=-2)
+            self.output += predicted.sum(axis=-2)
+            self.output_square += np.square(predicted).sum(axis=-2)
+        self.truth += truth.sum(axis=0)
+        self.truth_square += np.square(truth).sum(axis=0)
+        self.n += len(truth)
+
+    @property
+    def mse(self) -> Array:
+        """Mean squared error: the mean of (predicted - true)^2."""
+        return self.square / self.n
+
+    @property
+    def bias(self) -> Array:
+        """Mean of predicted - true."""
+        return self.error / self.n
+
+    @property
+    def slope(self) -> Array:
+        """Slope of the least-squares line of predicted on true: 1 is right, 0 ignores the component.
+
+        The covariance of predicted and true over the variance of true; NaN where the truth does not vary.
+        """
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            covariance = self.cross / self.n - self.output / self.n * (self.truth / self.n)
+            variance = self.truth_square / self.n - np.square(self.truth / self.n)
+            varies = variance > 1e-12 * self.truth_square / self.n  # below that it is rounding
+            slope: Array = covariance / np.where(varies, variance, np.nan)
+        return slope
+
+    @property
+    def output_std(self) -> Array:
+        """Standard deviation of the predictions over spectra."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            variance = self.output_square / self.n - np.square(self.output / self.n)
+        # Rounding can leave a constant output with a variance of -1e-17.
+        return np.sqrt(np.maximum(variance, 0.0))
+
+
+def trajectory_rows(
+    moments: Sequence[Moments],
+    *,
+    split: str,
+    variant: str,
+    data_seed: int,
+    training_seeds: Sequence[int],
+    steps: ArrayLike,
+    epochs: ArrayLike,
+    components: Sequence[str],
+) -> pd.DataFrame:
+    """Error, bias and slope at every checkpoint of every seed, a row each.
+
+    `moments` holds one entry a checkpoint, with axes ``(S, K)``.
+    """
+    measured = {name: np.stack([getattr(m, name) for m in moments], axis=1) for name in ("mse", "bias", "slope")}
+    s, c, k = np.indices(measured["mse"].shape).reshape(3, -1)
+    return pd.DataFrame(
+        {
+            "variant": variant,
+            "data_seed": data_seed,
+            "training_seed": np.asarray(training_seeds)[s],
+            "checkpoint": c,
+            "step": np.asarray(steps)[c],
+            "epoch": np.asarray(epochs)[c],
+            "split": split,
+            "component": np.asarray(components, dtype=object)[k],
+            **{name: values.ravel() for name, values in measured.items()},
+        },
+        columns=TRAJECTORY_COLUMNS,
+    )
+
+
+def slopes_by_company(truth: ArrayLike, predicted: ArrayLike, edges: Sequence[float] = FIFTHS) -> pd.Series:
+    """Slope of predicted on true abundance of the second component, by how much there is of the first.
+
+    Parameters
+    ----------
+    truth : array, shape (N, 2)
+        True abundances of the two reported components.
+    predicted : array, shape (S, N, 2)
+        Predictions of each seed.
+    edges : sequence of float
+        Borders of the ranges of the first component's abundance.
+
+    Returns
+    -------
+    Series
+        Median over seeds in each range, named by its borders.
+    """
+    truth, predicted, slopes = np.asarray(truth, float), np.asarray(predicted, float), {}
+    for low, high in pairwise(edges):
+        rows = (truth[:, 0] >= low) & (truth[:, 0] < high)
+        moments = Moments((len(predicted), 1))
+        moments.add(truth[rows, 1:], predicted[:, rows, 1:])
+        slopes[f"{low:.1f} to {high:.1f}"] = float(np.median(moments.slope))
+    return pd.Series(slopes, name="slope")
+
+
+def classify(output_std: ArrayLike, val_loss: ArrayLike, constant_loss: float) -> list[str]:
+    """Say of each seed whether it is ``ok``, ``dead`` or ``diverged``.
+
+    Parameters
+    ----------
+    output_std : array, shape (S, K)
+        Standard deviation of the final predictions over ``val``.
+    val_loss : array, shape (S, C)
+        Loss over ``val`` at the checkpoints.
+    constant_loss : float
+        Loss over ``val`` of the reader that always answers the training mean.
+    """
+    dead = (np.asarray(output_std, float) < DEAD_STD).all(axis=1)
+    losses = np.asarray(val_loss, float)
+    fine = np.isfinite(losses).all(axis=1) & (losses[:, -1] <= DIVERGED_FACTOR * constant_loss)
+    return np.select([~fine, dead], ["diverged", "dead"], "ok").tolist()
+
+
+def final(trajectories: pd.DataFrame) -> pd.DataFrame:
+    """Keep the rows of each run's last checkpoint: the one that is reported, never the best."""
+    last = trajectories.groupby(["variant", "data_seed"])["step"].transform("max")
+    return trajectories[trajectories["step"] == last].reset_index(drop=True)
+
+
+def with_status(trajectories: pd.DataFrame, seed_status: pd.DataFrame) -> pd.DataFrame:
+    """Add the column ``status`` of each run."""
+    return trajectories.merge(seed_status, on=["variant", "data_seed", "training_seed"], validate="many_to_one")
+
+
+def live(trajectories: pd.DataFrame, seed_status: pd.DataFrame) -> pd.DataFrame:
+    """Keep the rows of runs that are neither dead nor diverged."""
+    judged = with_status(trajectories, seed_status)
+    return judged[judged["status"] == "ok"].drop(columns="status").reset_index(drop=True)
+
+
+def gap_report(
+    trajectories: pd.DataFrame, seed_status: pd.DataFrame, bound: Mapping[tuple[str, str], float]
+) -> pd.DataFrame:
+    """Final error of each method, component and split: median and quartiles over live runs, beside the bound.
+
+    Parameters
+    ----------
+    trajectories : DataFrame
+        As :func:`trajectory_rows` makes them, of any number of variants and seeds.
+    seed_status : DataFrame
+        Columns variant, data_seed, training_seed, status.
+    bound : mapping of (split, component) to float
+        Mean Cramér-Rao bound over the split.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``REPORT_COLUMNS``; medians are NaN where no run lived.
+    """
+    judged = with_status(final(trajectories), seed_status)
+    rows = []
+    for (method, component, split), group in judged.groupby(["variant", "component", "split"], sort=False):
+        errors = group.loc[group["status"] == "ok", "mse"]
+        low, median, high = errors.quantile([0.25, 0.5, 0.75])
+        crlb = bound.get((str(split), str(component)), np.nan)
+        counts = [group["data_seed"].nunique(), group["training_seed"].nunique()]
+        lost = [int((group["status"] == kind).sum()) for kind in ("dead", "diverged")]
+        rows.append([method, component, split, *counts, *lost, median, low, high, crlb, median / crlb])
+    return pd.DataFrame(rows, columns=REPORT_COLUMNS)

@@ -1,0 +1,282 @@
+"""Config + physics + splits -> spectra, and the scaling that a network reads them through.
+
+Every number comes from a stream of its own, named by (data seed, split, what is drawn, chunk): adding a split or a
+seed, or asking for more spectra, changes none of the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spectral_tutorial.physics import World, add_noise
+from spectral_tutorial.sections import SpectraConfig, Split
+from spectral_tutorial.splits import draw_abundance, draw_sampled
+
+CHUNK = 64
+"""Spectra computed at a time: 64 x 1024 float64 values are half a megabyte and stay in a core's cache."""
+
+SMOOTHING = 31
+"""Bins averaged where only the continuum is wanted: much wider than a bin, much narrower than the continuum."""
+
+LOG_FLOOR = 1e-6
+"""Flux below this counts as this before a logarithm is taken; the default world's lowest mean flux is near 1e-3."""
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """A set of spectra and, where it is known, the truth behind them.
+
+    Attributes
+    ----------
+    wavelength : array, shape (W,)
+        Wavelengths in nm.
+    flux : array, shape (N, W)
+        Noisy flux, dimensionless, float32.
+    abundance : array, shape (N, L)
+        True abundances, dimensionless.
+    temperature : array, shape (N,)
+        True temperatures in K.
+    noise_level : array, shape (N,)
+        Relative standard deviation of the noise in each spectrum.
+    labels : tuple of str
+        Names of the L components.
+    """
+
+    wavelength: NDArray[np.float64]
+    flux: NDArray[np.float32]
+    abundance: NDArray[np.float64]
+    temperature: NDArray[np.float64]
+    noise_level: NDArray[np.float64]
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.flux)
+
+    def __repr__(self) -> str:
+        return f"Spectra({len(self)} spectra x {self.flux.shape[1]} bins, {len(self.labels)} components)"
+
+    def take(self, index: ArrayLike | slice) -> Spectra:
+        """Return the spectra at `index` (whole numbers, a boolean mask or a slice)."""
+        chosen: Any = index if isinstance(index, slice) else np.asarray(index)
+        rows = {name: getattr(self, name)[chosen] for name in ROW_ARRAYS}
+        return Spectra(wavelength=self.wavelength, labels=self.labels, **rows)
+
+    def of(self, *labels: str) -> NDArray[np.float64]:
+        """Return the true abundances of the named components, shape ``(N, len(labels))``."""
+        unknown = [label for label in labels if label not in self.labels]
+        if unknown:
+            raise ValueError(f"unknown component {unknown[0]!r}; expected one of {', '.join(self.labels)}")
+        return self.abundance[:, [self.labels.index(label) for label in labels]]
+
+    @classmethod
+    def from_arrays(
+        cls,
+        wavelength: ArrayLike,
+        flux: ArrayLike,
+        *,
+        abundance: ArrayLike | None = None,
+        temperature: ArrayLike | None = None,
+        noise_level: ArrayLike | None = None,
+        labels: tuple[str, ...] = (),
+    ) -> Spectra:
+        """Wrap arrays of your own; unknown truth is NaN.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit together, naming the expected shape.
+        """
+        grid, values = np.asarray(wavelength, float), np.atleast_2d(np.asarray(flux, np.float32))
+        n = len(values)
+        expected: Mapping[str, tuple[ArrayLike | None, tuple[int, ...]]] = {
+            "abundance": (abundance, (n, len(labels))),
+            "temperature": (temperature, (n,)),
+            "noise_level": (noise_level, (n,)),
+        }
+        if values.shape != (n, grid.size):
+            raise ValueError(f"flux has shape {values.shape}; expected (N, {grid.size}), wavelength bins last")
+        truth = {}
+        for name, (given, shape) in expected.items():
+            truth[name] = np.full(shape, np.nan) if given is None else np.asarray(given, float)
+            if truth[name].shape != shape:
+                raise ValueError(f"{name} has shape {truth[name].shape}; expected {shape}")
+        return cls(grid, values, labels=labels, **truth)
+
+
+def replace_last(spectra: Spectra, others: Spectra) -> Spectra:
+    """Put `others` in the place of the last ones of `spectra`; the number stays the same."""
+    kept = len(spectra) - len(others)
+    rows = {name: np.concatenate([getattr(spectra, name)[:kept], getattr(others, name)]) for name in ROW_ARRAYS}
+    return Spectra(wavelength=spectra.wavelength, labels=spectra.labels, **rows)
+
+
+def compose(spectra: Spectra, first: str, second: str, count: int, rng: np.random.Generator) -> Spectra:
+    r"""Make spectra with two components from spectra with one, by multiplication: no physics but that factors multiply.
+
+    .. math:: y = y_i \, y_j / \tilde y_0
+
+    with :math:`y_i` holding only `first`, :math:`y_j` only `second`, and :math:`\tilde y_0` a smoothed spectrum
+    without lines whose continuum is that of :math:`y_j` as nearly as there is one. What is left is the continuum of
+    :math:`y_i` with both lines, and the noise of both. Recombining examples is the idea of Andreas (2020).
+
+    Parameters
+    ----------
+    spectra : Spectra
+        Where the parts come from; the labels must be known.
+    first, second : str
+        Components to combine.
+    count : int
+        How many spectra to make.
+    rng : numpy.random.Generator
+        Chooses the parts.
+
+    Returns
+    -------
+    Spectra
+        Temperature and noise level are those of :math:`y_i`; the noise really is larger.
+    """
+    # Imported here: both add filters to Python's warnings, which importing this package must not do.
+    from scipy.ndimage import uniform_filter1d
+    from sklearn.neighbors import NearestNeighbors
+
+    log_flux, present = np.log(np.maximum(spectra.flux, LOG_FLOOR)), spectra.abundance > 0
+    alone = [present[:, spectra.labels.index(label)] & (present.sum(axis=1) == 1) for label in (first, second)]
+    i, j = (rng.choice(np.flatnonzero(mask), count) for mask in alone)
+    blank = np.flatnonzero(~present.any(axis=1))
+    # Smoothing leaves the continuum, by which spectra are compared, and takes away the noise of the blank.
+    smooth = uniform_filter1d(log_flux, SMOOTHING, axis=1, mode="nearest")
+    nearest = NearestNeighbors(n_neighbors=1).fit(smooth[blank, ::SMOOTHING])
+    matched = blank[nearest.kneighbors(smooth[j, ::SMOOTHING], return_distance=False)[:, 0]]
+    flux = np.exp(log_flux[i] + log_flux[j] - smooth[matched])
+    return replace(spectra.take(i), flux=flux, abundance=spectra.abundance[i] + spectra.abundance[j])
+
+
+ROW_ARRAYS = tuple(f.name for f in fields(Spectra) if f.name not in ("wavelength", "labels"))
+"""The arrays of :class:`Spectra` that have one row a spectrum."""
+
+
+def stream(seed: int, split: str, purpose: str, chunk: int = 0) -> np.random.Generator:
+    """Return the generator of one (data seed, split, purpose, chunk), independent of all others."""
+    digest = hashlib.sha256(f"{split}/{purpose}".encode()).digest()
+    key = (int.from_bytes(digest[:8], "big"), chunk)
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def array_shapes(config: SpectraConfig, split: Split) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Shape and type of each array of a split, so that a caller can make room for them (on disk, say)."""
+    n, double = split.n_samples, np.dtype(np.float64)
+    return {
+        "flux": ((n, config.n_bins), np.dtype(np.float32)),
+        "abundance": ((n, len(config.lines)), double),
+        "temperature": ((n,), double),
+        "noise_level": ((n,), double),
+    }
+
+
+def generate(
+    config: SpectraConfig,
+    split: Split,
+    *,
+    name: str,
+    seed: int,
+    directory: Path = Path(),
+    out: Mapping[str, NDArray[Any]] | None = None,
+) -> Spectra:
+    """Draw one split.
+
+    Parameters
+    ----------
+    config : SpectraConfig
+        The world, and the ranges of temperature, noise and abundance.
+    split : Split
+        How many spectra, and the law of their abundances.
+    name : str
+        The split's name; it names the random streams.
+    seed : int
+        The data seed.
+    directory : Path
+        Where a ``module:function`` law is looked for.
+    out : mapping of str to array, optional
+        Arrays to fill, shaped as :func:`array_shapes` says; made in memory otherwise.
+
+    Returns
+    -------
+    Spectra
+        Bit for bit the same for the same arguments, on any number of threads.
+    """
+    shapes = array_shapes(config, split)
+    arrays = out if out is not None else {key: np.empty(*shape) for key, shape in shapes.items()}
+    world, n = World.from_config(config), split.n_samples
+    law_stream = stream(seed, name, "abundance")
+    arrays["abundance"][:] = draw_abundance(split.distribution, config, n, law_stream, directory)
+    for key, sampled in (("temperature", config.sampling.temperature), ("noise_level", config.sampling.noise)):
+        arrays[key][:] = draw_sampled(sampled, n, stream(seed, name, key))
+
+    def fill(rows: slice) -> None:
+        mean = world.mean_flux(arrays["temperature"][rows], arrays["abundance"][rows])
+        noise = stream(seed, name, "noise", rows.start // CHUNK)
+        arrays["flux"][rows] = add_noise(mean, arrays["noise_level"][rows], noise)
+
+    # NumPy lets go of the interpreter lock inside each operation, so threads really share the work.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(fill, chunks(n, CHUNK)):
+            pass
+    return Spectra(wavelength=world.wavelength, labels=world.labels, **arrays)
+
+
+def chunks(n: int, size: int) -> Iterator[slice]:
+    """Slices of at most `size` rows that cover `n` rows in order."""
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+
+class InputTransform:
+    r"""What a network reads: flux, or its logarithm, raw or standardized.
+
+    ``standardize`` takes away the training split's mean spectrum and divides by one overall standard deviation:
+    one number for all bins, so that the relative depth of lines stays what it was.
+
+    .. math:: x = \frac{\log\max(y, 10^{-6}) - \bar m}{\sqrt{\langle (m - \bar m)^2 \rangle}}
+
+    Parameters
+    ----------
+    kind : {"none", "log", "standardize", "log_standardize"}
+        ``input_transform`` of training.yaml.
+    """
+
+    BLOCK = 1024
+
+    def __init__(self, kind: str) -> None:
+        self.log = kind.startswith("log")
+        self.standardize = kind.endswith("standardize")
+        self.mean: NDArray[np.float64] | float = 0.0
+        self.scale = 1.0
+
+    def fit(self, flux: NDArray[np.float32]) -> InputTransform:
+        """Measure mean ``(W,)`` and scale on the training split, ``(N, W)``, and on nothing else."""
+        if self.standardize:
+            # Two passes in blocks: exact to rounding, and memory does not grow with N.
+            blocks = list(chunks(len(flux), self.BLOCK))
+            self.mean = sum(self._read(flux[rows]).sum(axis=0) for rows in blocks) / len(flux)
+            squares = sum(float(np.square(self._read(flux[rows]) - self.mean).sum()) for rows in blocks)
+            self.scale = float(np.sqrt(squares / flux.size)) or 1.0
+        return self
+
+    def transform(self, flux: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return the network's input, shape ``(N, W)``, float32 (written to `out` where one is given)."""
+        result = np.empty(flux.shape, np.float32) if out is None else out
+        for rows in chunks(len(flux), self.BLOCK):
+            result[rows] = (self._read(flux[rows]) - self.mean) / self.scale
+        return result
+
+    def _read(self, flux: NDArray[np.float32]) -> NDArray[np.float64]:
+        values = flux.astype(np.float64)
+        return np.log(np.maximum(values, LOG_FLOOR)) if self.log else values

@@ -1,0 +1,260 @@
+"""A reader that learns a forward model from spectra of single lines, and runs it backwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import combinations_with_replacement
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.extmath import randomized_svd
+from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
+
+from spectral_tutorial.data import LOG_FLOOR
+from spectral_tutorial.estimators.inversion import Array, Inversion, bin_scatter, invert
+
+FREEDOM = 0.5
+"""How far beyond the training range a search may go, in units of that range."""
+
+N_STARTS = 10
+"""Continua, spread over those seen in training, where a search may start."""
+
+BRIGHTEST = 50.0
+"""Largest absolute log flux of a model: keeps the exponential finite while a search looks around."""
+
+
+@dataclass(frozen=True)
+class LogAdditiveModel:
+    r"""A forward model whose logarithm is a sum of a continuum and of what each component adds.
+
+    .. math:: \log \mu = \sum_m z^m C_m(\lambda) + \sum_k \sum_{d=1}^{D} a_k^d B_{kd}(\lambda)
+
+    with :math:`z^m` all monomials of the continuum coordinates z up to a degree, and a shape of its own for every power
+    of every abundance. Beyond the training range the powers of an abundance go on along their tangents, because a
+    polynomial cannot be trusted there.
+
+    Attributes
+    ----------
+    exponents : array of int, shape (M, Q)
+        Powers of the Q continuum coordinates in each of the M monomials.
+    degree : int
+        D, the highest power of an abundance.
+    top : array, shape (K,)
+        Largest abundance of each component in training.
+    templates : array, shape (M + K D, W)
+        C above B.
+    """
+
+    exponents: NDArray[np.int64]
+    degree: int
+    top: Array
+    templates: Array
+
+    @property
+    def n_continuum(self) -> int:
+        """Q, the number of continuum coordinates: the first entries of theta, before the K abundances."""
+        return self.exponents.shape[1]
+
+    @property
+    def continua(self) -> Array:
+        """Templates C of the continuum, shape ``(M, W)``."""
+        return self.templates[: len(self.exponents)]
+
+    def features(self, theta: Array) -> Array:
+        """Factors of the templates, shape ``(N, M + K D)``."""
+        z, a = theta[:, : self.n_continuum], theta[:, self.n_continuum :]
+        powers, slopes, beyond = self._powers(a)
+        lines = powers + slopes * beyond[:, :, None]
+        return np.concatenate([_monomials(z, self.exponents), lines.reshape(len(a), -1)], axis=1)
+
+    def slopes(self, theta: Array) -> Array:
+        """Derivatives of :meth:`features` with respect to theta, shape ``(N, Q + K, M + K D)``."""
+        (m, q), a = self.exponents.shape, theta[:, self.n_continuum :]
+        slopes = np.zeros((len(theta), theta.shape[1], m + a.shape[1] * self.degree))
+        slopes[:, :q, :m] = self.continuum_slopes(theta[:, :q])
+        for k, slope in enumerate(np.moveaxis(self._powers(a)[1], 1, 0)):
+            slopes[:, q + k, m + k * self.degree : m + (k + 1) * self.degree] = slope
+        return slopes
+
+    def continuum_slopes(self, z: Array) -> Array:
+        """Derivatives of the continuum's monomials with respect to z, shape ``(N, Q, M)``."""
+        slopes = np.empty((len(z), *self.exponents.T.shape))
+        for j, power in enumerate(self.exponents.T):
+            lowered = self.exponents.copy()
+            lowered[:, j] = np.maximum(power - 1, 0)
+            slopes[:, j] = power * _monomials(z, lowered)
+        return slopes
+
+    def _powers(self, a: Array) -> tuple[Array, Array, Array]:
+        """Powers of the abundances within the training range, their derivatives, and what lies beyond the range."""
+        inside = np.clip(a, 0.0, self.top)
+        d = np.arange(1, self.degree + 1)
+        below = inside[:, :, None] ** (d - 1)
+        return below * inside[:, :, None], d * below, a - inside
+
+    def flux(self, theta: Array) -> Array:
+        """Noise-free flux, shape ``(N, W)``."""
+        return np.exp(np.clip(self.features(theta) @ self.templates, -BRIGHTEST, BRIGHTEST))
+
+    def pull(self, theta: Array, score: Array) -> tuple[Array, Array]:
+        """Return J score and J J^T; see :class:`~spectral_tutorial.estimators.inversion.ForwardModel`."""
+        # Spectra are combinations of few templates, so products over bins shrink to products over templates.
+        slopes, gram = self.slopes(theta), self.templates @ self.templates.T
+        pulled = slopes @ (score @ self.templates.T)[:, :, None]
+        return pulled[:, :, 0], slopes @ gram @ slopes.transpose(0, 2, 1)
+
+
+def _all_exponents(size: int, degree: int) -> NDArray[np.int64]:
+    """Exponents of all monomials in `size` variables up to a degree, the constant first, shape ``(M, size)``."""
+    chosen = [c for d in range(degree + 1) for c in combinations_with_replacement(range(size), d)]
+    return np.array([[c.count(j) for j in range(size)] for c in chosen], dtype=np.int64)
+
+
+def _monomials(z: Array, exponents: NDArray[np.int64]) -> Array:
+    return np.prod(z[:, None, :] ** exponents, axis=2)
+
+
+class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
+    r"""Learn how one component at a time changes log flux; read a spectrum by explaining it with all of them.
+
+    The model is :class:`LogAdditiveModel`. It is fitted to spectra that hold at most one component, by turns: given
+    each spectrum's continuum coordinates the templates follow from weighted least squares, given the templates each
+    spectrum's coordinates follow from a Gauss-Newton step; weights are one over the variance that a spectrum's own
+    bins show. A new spectrum is read by maximum likelihood for (z, all abundances), see
+    :func:`~spectral_tutorial.estimators.inversion.invert`.
+
+    Built in: which components may be present, that logarithms add, that noise is in proportion to flux, that an absent
+    component changes nothing, and that continua form a family of few dimensions. Learned: everything else. No spectrum
+    with two components, no line profile, no place of a line, no Planck curve, no temperature, no noise level.
+
+    Parameters
+    ----------
+    n_continuum : int
+        Q, dimensions of the family of continua.
+    continuum_degree : int
+        Degree of the polynomial in z: 1 makes the family flat (the first Q principal components of the blank spectra,
+        if Q is large enough to hold it), 2 and more let it curve.
+    degree : int
+        D, degree of the polynomial in each abundance.
+    n_iter : int
+        Number of turns.
+
+    Attributes
+    ----------
+    model_ : LogAdditiveModel
+        The learned forward model.
+    n_spectra_ : int
+        Number of spectra that were learned from: those with at most one component.
+    n_features_in_ : int
+        W.
+
+    Notes
+    -----
+    Spectral models learned from labeled spectra and then inverted: Ness, Hogg, Rix, Ho & Zasowski 2015 (*The Cannon*),
+    with labels instead of coordinates for everything that varies. That an additive decoder, unlike an encoder, is right
+    about combinations that it never saw: Lachapelle et al. 2023; Wiedemer et al. 2024.
+    """
+
+    def __init__(self, n_continuum: int = 1, continuum_degree: int = 2, degree: int = 3, n_iter: int = 40) -> None:
+        self.n_continuum = n_continuum
+        self.continuum_degree = continuum_degree
+        self.degree = degree
+        self.n_iter = n_iter
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Learn from flux ``(N, W)`` and abundances ``(N, K)``; rows with more than one component are left out.
+
+        Raises
+        ------
+        ValueError
+            If there is no blank spectrum, or none of some component alone.
+        """
+        flux, a = check_X_y(X, y, multi_output=True, y_numeric=True)
+        a = np.asarray(a, float).reshape(len(a), -1)
+        single = (a != 0).sum(axis=1) <= 1
+        flux, a = flux[single], a[single]
+        if a.any(axis=1).all() or not a.any(axis=0).all():
+            raise ValueError("the training spectra lack a kind; expected blank ones, and each component on its own")
+        log_flux, weight = _straight_log(flux)
+        z = self._start(log_flux, weight, a)
+        exponents = _all_exponents(self.n_continuum, self.continuum_degree)
+        model = LogAdditiveModel(exponents, self.degree, a.max(axis=0), np.empty((0, flux.shape[1])))
+        for _ in range(self.n_iter):
+            model = _learn(model, log_flux, weight, z, a)
+            z = _locate(model, log_flux, z, a)
+            z = (z - z.mean(axis=0)) / z.std(axis=0)  # the coordinate's unit is free: keep it at 1
+        self.model_ = _learn(model, log_flux, weight, z, a)
+        self._z_range = z.min(axis=0), z.max(axis=0)
+        self._z_starts = z[np.argsort(z[:, 0])][np.linspace(0, len(z) - 1, N_STARTS).astype(int)]
+        self.n_spectra_, self.n_features_in_ = flux.shape
+        return self
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Most likely abundances, shape ``(N, K)``; not clipped, so noise can make them negative or above 1."""
+        return self.invert(X).theta[:, self.n_continuum :]
+
+    def invert(self, X: ArrayLike) -> Inversion:
+        """Most likely continuum coordinates and abundances of each spectrum, with their information."""
+        check_is_fitted(self)
+        model, (low, high) = self.model_, self._z_range
+        reach, edge = FREEDOM * (high - low), FREEDOM * model.top
+        halves = np.tile(0.5 * model.top, (N_STARTS, 1))
+        lower, upper = [*(low - reach), *-edge], [*(high + reach), *(model.top + edge)]
+        return invert(model, check_array(X), np.hstack([self._z_starts, halves]), lower, upper)
+
+    def log_likelihood(self, X: ArrayLike, y: ArrayLike) -> Array:
+        r"""How well the learned forward model foretells spectra from their true abundances, shape ``(N,)``.
+
+        Log likelihood of the flux, up to a constant, with each spectrum's noise level and continuum coordinates at
+        their best, less one for each coordinate that was free to adapt (Akaike's correction). This, on held-out
+        spectra, is what degrees should be chosen by. The error of the abundances should not: where one of two
+        components is always absent, a decoder that overfits and so reads absent components as exactly 0 looks better
+        than the Cramér-Rao bound, and pays for it on combinations.
+        """
+        log_flux, _ = _straight_log(check_array(X))
+        a, z = np.asarray(y, float).reshape(len(log_flux), -1), self.invert(X).theta[:, : self.n_continuum]
+        for _ in range(3):
+            z = np.clip(_locate(self.model_, log_flux, z, a), *self._z_range)
+        mean = self.model_.flux(np.hstack([z, a]))
+        variance = np.square(np.asarray(X) / mean - 1.0).mean(axis=1)
+        return -0.5 * mean.shape[1] * np.log(variance) - np.log(mean).sum(axis=1) - self.n_continuum
+
+    def _start(self, log_flux: Array, weight: Array, a: Array) -> Array:
+        """Coordinates along the blank spectra's principal components, cleared of what goes with an abundance."""
+        blank = ~a.any(axis=1)
+        mean = weight[blank] @ log_flux[blank] / weight[blank].sum()
+        weighted = (log_flux[blank] - mean) * np.sqrt(weight[blank])[:, None]
+        z = (log_flux - mean) @ randomized_svd(weighted, self.n_continuum, random_state=0)[2].T
+        center = z[blank].mean(axis=0)
+        for k in range(a.shape[1]):
+            rows = a[:, k] != 0
+            powers = np.vander(a[rows, k], self.degree + 1)
+            z[rows] += center - powers @ np.linalg.lstsq(powers, z[rows], rcond=None)[0]
+        return (z - center) / z.std(axis=0)
+
+
+def _straight_log(flux: NDArray) -> tuple[Array, Array]:
+    """Log flux without the bias of the logarithm, and one over its variance as the bins tell it."""
+    log_flux = np.log(np.maximum(flux.astype(np.float64), LOG_FLOOR))
+    variance = np.square(bin_scatter(log_flux))
+    log_flux += 0.5 * variance[:, None]  # the mean of log(1 + noise) is -variance / 2
+    return log_flux, 1.0 / variance
+
+
+def _learn(model: LogAdditiveModel, log_flux: Array, weight: Array, z: Array, a: Array) -> LogAdditiveModel:
+    """Templates by weighted least squares: one small system, the same for all bins."""
+    features = model.features(np.hstack([z, a]))
+    weighted = features * weight[:, None]
+    normal = weighted.T @ features
+    normal[np.diag_indices_from(normal)] *= 1.0 + 1e-12
+    return replace(model, templates=np.asarray(np.linalg.solve(normal, weighted.T @ log_flux), np.float64))
+
+
+def _locate(model: LogAdditiveModel, log_flux: Array, z: Array, a: Array) -> Array:
+    """Continuum coordinates after one Gauss-Newton step, the abundances known."""
+    slopes, continua = model.continuum_slopes(z), model.continua
+    explained = model.features(np.hstack([z, a])) @ (model.templates @ continua.T)
+    gradient = slopes @ (log_flux @ continua.T - explained)[:, :, None]
+    return z + np.linalg.solve(slopes @ (continua @ continua.T) @ slopes.transpose(0, 2, 1), gradient)[:, :, 0]

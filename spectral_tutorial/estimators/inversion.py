@@ -1,0 +1,200 @@
+"""Finding the parameters of a spectrum: maximum likelihood for many spectra at once, the noise level unknown.
+
+A reader that has a forward model, given or learned, answers by running it backwards: which parameters make the model's
+spectrum look like this one? All such readers of this package share the search in this module.
+
+Axes: ``N`` spectra, ``P`` parameters, ``W`` bins.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spectral_tutorial.data import LOG_FLOOR, chunks
+
+Array = NDArray[np.float64]
+
+BLOCK = 64
+"""Spectra inverted together: their arrays fit into a core's cache, and blocks run on as many threads as there are."""
+
+MAX_STEPS = 60
+TOLERANCE = 1e-6
+"""A search is over when its next step promises less than this much log likelihood: a thousandth of an error bar."""
+
+START_TOLERANCE = 1.0
+"""The same for the first, rough search."""
+
+LEAST_VARIANCE = 1e-13
+"""Relative noise variance of a spectrum that fits exactly: what is left is the rounding of float32."""
+
+
+class ForwardModel(Protocol):
+    """What the search needs to know of a model of the noise-free spectrum."""
+
+    def flux(self, theta: Array) -> Array:
+        """Noise-free flux, shape ``(N, W)``, for parameters ``(N, P)``; a spectrum that is not positive is refused."""
+        ...
+
+    def pull(self, theta: Array, score: Array) -> tuple[Array, Array]:
+        """Return J score and J J^T, shapes ``(N, P)`` and ``(N, P, P)``, with J = d log flux / d theta."""
+        ...
+
+
+Goal = Callable[[Array, Array], tuple[Array, Array, Array]]
+"""Observed and modeled flux -> objective ``(N,)``, its slope per log flux ``(N, W)``, its curvature ``(N,)``."""
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """What the search found.
+
+    Attributes
+    ----------
+    theta : array, shape (N, P)
+        Most likely parameters.
+    log_likelihood : array, shape (N,)
+        Log likelihood there, with the noise level at its own best, up to a constant that is the same for all models.
+    information : array, shape (N, P, P)
+        Fisher information about theta at that noise level.
+    """
+
+    theta: Array
+    log_likelihood: Array
+    information: Array
+
+
+def bin_scatter(log_flux: Array) -> Array:
+    r"""Noise level of each spectrum as its own bins tell it, shape ``(N,)``.
+
+    Second differences of log flux, :math:`\ell_{b-1} - 2 \ell_b + \ell_{b+1}`, remove whatever is smooth over three
+    bins and have :math:`\sqrt 6` times the noise; their median absolute value is not impressed by the few bins of a
+    narrow line.
+    """
+    second = np.diff(log_flux, n=2, axis=1)
+    normal_median = 0.6744897501960817  # of |standard normal|
+    return np.median(np.abs(second), axis=1) / (normal_median * np.sqrt(6.0))
+
+
+def invert(
+    model: ForwardModel, flux: ArrayLike, starts: ArrayLike, lower: Sequence[float], upper: Sequence[float]
+) -> Inversion:
+    r"""Most likely parameters of each spectrum.
+
+    With :math:`r = y / \mu(\theta) - 1` and noise of unknown size, the log likelihood at the best noise level,
+    :math:`\hat\sigma^2 = \langle r^2 \rangle`, is
+
+    .. math:: \ell(\theta) = -\frac{W}{2} \log \langle r^2 \rangle - \sum_\lambda \log \mu .
+
+    The second term is there because a brighter model also claims more noise; without it every estimate would be biased
+    toward bright models. Up to a constant, :math:`\ell` is also what is left when :math:`\sigma` is integrated out with
+    a uniform prior on its logarithm. The search is Fisher scoring with Levenberg's damping,
+
+    .. math:: \Big(\frac{1}{\hat\sigma^2} + 2\Big) J J^T \delta = J \Big(\frac{r (1 + r)}{\hat\sigma^2} - 1\Big),
+
+    begun with a rough search that compares logarithms, whose hills are wide, from the start that fits best.
+
+    Parameters
+    ----------
+    model : ForwardModel
+        Gives the noise-free flux and its derivatives.
+    flux : array, shape (N, W)
+        Noisy spectra.
+    starts : array, shape (S, P)
+        Where a search may start.
+    lower, upper : sequence of float, length P
+        The box in which to look; wide, and only there to keep the model's flux positive.
+    """
+    observed, box = np.asarray(flux), (np.asarray(lower, float), np.asarray(upper, float))
+    begin = np.asarray(starts, float)
+    log_starts = np.log(model.flux(begin))
+
+    def search(rows: slice) -> Inversion:
+        block = np.maximum(observed[rows].astype(np.float64), LOG_FLOOR)
+        misfit = np.square(np.log(block)[:, None] - log_starts).sum(axis=2)
+        theta = begin[misfit.argmin(axis=1)]
+        rough = _climb(model, block, theta, box, _log_fit, START_TOLERANCE)
+        return _climb(model, block, rough.theta, box, _likelihood, TOLERANCE)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(search, chunks(len(observed), BLOCK)))
+    return Inversion(
+        np.concatenate([part.theta for part in found]),
+        np.concatenate([part.log_likelihood for part in found]),
+        np.concatenate([part.information for part in found]),
+    )
+
+
+def _likelihood(observed: Array, mean: Array) -> tuple[Array, Array, Array]:
+    ratio = observed / mean
+    residual = ratio - 1.0
+    variance = _mean_square(residual)
+    objective = -0.5 * observed.shape[1] * np.log(variance) - np.log(mean).sum(axis=1)
+    residual *= ratio
+    residual /= variance[:, None]
+    residual -= 1.0
+    return objective, residual, 1.0 / variance + 2.0
+
+
+def _log_fit(observed: Array, mean: Array) -> tuple[Array, Array, Array]:
+    residual = np.log(observed / mean)
+    variance = _mean_square(residual)
+    return -0.5 * observed.shape[1] * np.log(variance), residual / variance[:, None], 1.0 / variance
+
+
+def _mean_square(residual: Array) -> Array:
+    return np.maximum(np.einsum("nw,nw->n", residual, residual) / residual.shape[1], LEAST_VARIANCE)
+
+
+def _climb(
+    model: ForwardModel, observed: Array, theta: Array, box: tuple[Array, Array], goal: Goal, tolerance: float
+) -> Inversion:
+    """Climb to the top of `goal`, each spectrum with a damping of its own, until no step promises anything."""
+    n, size = theta.shape
+    theta, damping = theta.copy(), np.full(n, 1e-3)
+    objective, score, weight = _judge(model, observed, theta, goal)
+    information = np.zeros((n, size, size))
+    active = np.arange(n)
+    for _ in range(MAX_STEPS):
+        gradient, gram = model.pull(theta[active], score[active])
+        information[active] = weight[active, None, None] * gram
+        step, gain = _step(information[active], gradient, damping[active])
+        going = (gain > tolerance) & (damping[active] < 1e8)
+        active, step = active[going], step[going]
+        if not active.size:
+            break
+        trial = np.clip(theta[active] + step, *box)
+        tried = _judge(model, observed[active], trial, goal)
+        better = tried[0] > objective[active]
+        damping[active] *= np.where(better, 0.1, 10.0)
+        rows = active[better]
+        theta[rows] = trial[better]
+        objective[rows], score[rows], weight[rows] = (new[better] for new in tried)
+    return Inversion(theta, objective, information)
+
+
+def _judge(model: ForwardModel, observed: Array, theta: Array, goal: Goal) -> tuple[Array, Array, Array]:
+    mean = model.flux(theta)
+    impossible = ~(mean > 0).all(axis=1)
+    mean[impossible] = 1.0
+    objective, score, weight = goal(observed, mean)
+    objective[impossible] = -np.inf
+    return objective, score, weight
+
+
+def _step(information: Array, gradient: Array, damping: Array) -> tuple[Array, Array]:
+    """Return the damped step and what the undamped one promises to gain."""
+    # Kelvin and abundance differ by orders of magnitude: bring every parameter to its own error bar.
+    scale = np.sqrt(np.maximum(np.diagonal(information, axis1=1, axis2=2), np.finfo(float).tiny))
+    unit = information / (scale[:, :, None] * scale[:, None, :])
+    slope = (gradient / scale)[:, :, None]
+    identity = np.eye(gradient.shape[1])
+    gain = 0.5 * (slope * np.linalg.solve(unit + 1e-12 * identity, slope)).sum(axis=(1, 2))
+    step = np.linalg.solve(unit + damping[:, None, None] * identity, slope)[:, :, 0]
+    return step / scale, gain

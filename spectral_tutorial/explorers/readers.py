@@ -1,0 +1,118 @@
+"""What reads a spectrum in the page: descriptions, as plain values, of functions from flux to two abundances.
+
+A description names its ``kind``, the JavaScript function that understands it (``readers`` in ``common.js``), and how
+it looks in the figure. To bring a new kind of reader, add its function there and a description of it here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from spectral_tutorial import analysis
+from spectral_tutorial.data import InputTransform
+from spectral_tutorial.explorers.packing import pack_layer
+
+if TYPE_CHECKING:
+    from spectral_tutorial.experiment import Experiment
+
+SHAPES = ("circle", "square", "triangle", "diamond")
+NETWORK_COLOR, OTHER_COLORS = "var(--se-test)", ("#009E73", "#CC79A7", "#E69F00")
+READABLE = ("mlp", "linear")
+"""Model types that the page can compute: affine layers with an activation between them."""
+
+
+def describe_transform(transform: InputTransform) -> dict[str, Any]:
+    """Describe what is done to flux before a network reads it."""
+    mean = [round(float(value), 8) for value in np.atleast_1d(transform.mean)]
+    return {"log": transform.log, "mean": mean if transform.standardize else [], "scale": transform.scale}
+
+
+def extreme_seeds(experiment: Experiment) -> dict[int, str]:
+    """Choose three live seeds by their last OOD error of the y component, the first data seed's: seed to rank.
+
+    The lowest, the median (of an even number the lower of the two in the middle) and the highest; fewer where
+    fewer are alive.
+    """
+    table = experiment.final_errors("network", analysis.OOD_SPLIT)
+    ours = (table["component"] == experiment.reported[1]) & (table["status"] == "ok")
+    ours &= table["data_seed"] == experiment.config.meta.data_seed[0]
+    order = [int(seed) for seed in table[ours].sort_values("mse", kind="stable")["training_seed"]]
+    if not order:
+        raise ValueError("found no live network; expected at least one to explore (see exp.seed_status())")
+    places = {"lowest": 0, "median": (len(order) - 1) // 2, "highest": len(order) - 1}
+    chosen = {order[place]: name for name, place in reversed(places.items())}
+    return {seed: chosen[seed] for seed in order if seed in chosen}
+
+
+def usual_errors(experiment: Experiment) -> Mapping[int, float]:
+    """Root mean squared error of the y component on in-distribution spectra, by training seed."""
+    table = experiment.final_errors("network", analysis.ID_SPLIT)
+    ours = (table["component"] == experiment.reported[1]) & (table["data_seed"] == experiment.config.meta.data_seed[0])
+    roots: pd.Series[float] = table[ours].set_index("training_seed")["mse"] ** 0.5
+    return {int(str(seed)): float(root) for seed, root in roots.items()}
+
+
+def network_readers(experiment: Experiment) -> list[dict[str, Any]]:
+    """Describe the three networks of :func:`extreme_seeds` at their last checkpoint."""
+    settings = experiment.config.training
+    if settings.model_type not in READABLE:
+        raise ValueError(f"model_type: found {settings.model_type}; expected {' or '.join(READABLE)} for GapExplorer")
+    outputs, usual = experiment.world.index(experiment.reported), usual_errors(experiment)
+    predictions, found = experiment.predictions(), []
+    state = experiment.pipeline.weights("network", experiment.config.meta.data_seed[0], int(predictions.steps[-1]))
+    for shape, (seed, rank) in zip(SHAPES, extreme_seeds(experiment).items(), strict=False):
+        look = {"kind": "network", "name": f"seed {seed}", "note": rank, "shape": shape}
+        place = predictions.training_seeds.index(seed)
+        layers = _layers({name: tensor[place].numpy() for name, tensor in state.items()}, outputs)
+        found.append(
+            {**look, "color": NETWORK_COLOR, "usual": usual[seed], "activation": settings.activation, "layers": layers}
+        )
+    return found
+
+
+def _layers(weights: Mapping[str, NDArray[np.float32]], outputs: Sequence[int]) -> list[dict[str, Any]]:
+    """Affine layers in order, the last with the rows of the reported components alone."""
+    names = sorted((name.removesuffix(".weight") for name in weights if name.endswith(".weight")), key=int)
+    pairs = [(weights[f"{name}.weight"], weights[f"{name}.bias"]) for name in names]
+    matrix, bias = pairs[-1]
+    pairs[-1] = (matrix[list(outputs)], bias[list(outputs)])
+    return [pack_layer(*pair) for pair in pairs]
+
+
+def linear_reader(
+    name: str, coefficients: ArrayLike, intercept: ArrayLike, *, log: bool = True, note: str = ""
+) -> dict[str, Any]:
+    """Describe a linear map on flux or log flux, to be shown by ``GapExplorer(exp, readers=[...])``.
+
+    Parameters
+    ----------
+    name : str
+        What the reader is called.
+    coefficients : array, shape (2, W)
+        One row for each of the two reported components.
+    intercept : array, shape (2,)
+        Abundances at (log) flux 0.
+    log : bool
+        Whether it reads the logarithm of flux.
+    note : str
+        A few words under the name.
+    """
+    transform = {"log": log, "mean": [], "scale": 1.0}
+    layers = [pack_layer(coefficients, intercept)]
+    look = {"kind": "network", "name": name, "note": note, "usual": 0.0}
+    return {**look, "transform": transform, "activation": "relu", "layers": layers}
+
+
+def dressed(readers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Give each reader a shape and a color of its own where it has none, and see that names differ."""
+    names = [reader["name"] for reader in readers]
+    if len(set(names)) < len(names):
+        raise ValueError(f"readers: found the names {', '.join(names)}; expected each once")
+    others = [name for reader, name in zip(readers, names, strict=True) if "color" not in reader]
+    colors = {name: OTHER_COLORS[i % len(OTHER_COLORS)] for i, name in enumerate(others)}
+    return [{"shape": "diamond", "color": colors.get(reader["name"]), "note": "", **reader} for reader in readers]

@@ -1,0 +1,177 @@
+"""What the best reader could do: the Cramér-Rao bound, and landmarks of the error plane.
+
+An error on its own says little. It says much beside the smallest error that the noise allows, and beside what a
+reader reaches that does not look at the spectrum at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spectral_tutorial.data import Spectra, chunks
+from spectral_tutorial.physics import World
+
+Array = NDArray[np.float64]
+
+BLOCK = 512
+"""Spectra whose Jacobians are held at a time."""
+
+
+def fisher_information(
+    world: World,
+    temperature: ArrayLike,
+    abundance: ArrayLike,
+    noise_level: ArrayLike,
+    free: Sequence[int],
+    continuum: ArrayLike | None = None,
+) -> Array:
+    r"""Fisher information of one spectrum about the abundances `free` and, last, the temperature.
+
+    Flux is normal with mean :math:`\mu` and standard deviation :math:`\sigma\mu`, so its mean and its variance both
+    depend on the parameters, and both inform about them (Kay 1993, ch. 3):
+
+    .. math:: F_{ij} = \left(\frac{1}{\sigma^2} + 2\right) \sum_{\lambda}
+              \frac{\partial \log\mu}{\partial\theta_i} \frac{\partial \log\mu}{\partial\theta_j}
+
+    Parameters
+    ----------
+    world : World
+        The forward model.
+    temperature, noise_level : array, shape (N,)
+        True temperatures in K, and relative noise levels.
+    abundance : array, shape (N, L)
+        True abundances.
+    free : sequence of int
+        Places of the lines whose abundances are unknown; the others are known to the reader.
+    continuum : array, shape (Q, W), optional
+        For a reader that does not know how a temperature shapes the continuum: directions of log flux that it leaves
+        open instead of the temperature.
+
+    Returns
+    -------
+    array, shape (N, len(free) + 1, len(free) + 1)
+        With `continuum`, Q takes the place of 1.
+    """
+    jacobian = world.log_jacobian(temperature, abundance, free)
+    if continuum is not None:
+        shape = (len(jacobian), *np.shape(continuum))
+        jacobian = np.concatenate([jacobian[:, :-1], np.broadcast_to(np.asarray(continuum, float), shape)], axis=1)
+    weight = 1.0 / np.square(np.asarray(noise_level, float)) + 2.0
+    fisher: Array = weight[:, None, None] * (jacobian @ jacobian.transpose(0, 2, 1))
+    return fisher
+
+
+def cramer_rao(
+    world: World,
+    temperature: ArrayLike,
+    abundance: ArrayLike,
+    noise_level: ArrayLike,
+    free: Sequence[int],
+    continuum: ArrayLike | None = None,
+) -> Array:
+    """Smallest variance that an unbiased reader of one spectrum can have, shape ``(N, len(free))``.
+
+    The diagonal of the inverse of :func:`fisher_information`, with the temperature unknown too; arguments as there.
+    It binds unbiased readers: one with a prior, or clipped to the possible range, can go below it.
+    """
+    temperature, noise_level = (np.atleast_1d(np.asarray(v, float)) for v in (temperature, noise_level))
+    abundance = np.atleast_2d(np.asarray(abundance, float))
+    bound = np.empty((len(abundance), len(free)))
+    for rows in chunks(len(abundance), BLOCK):
+        fisher = fisher_information(world, temperature[rows], abundance[rows], noise_level[rows], free, continuum)
+        # Kelvin and abundance differ by orders of magnitude; unit diagonals keep the inverse well conditioned.
+        scale = np.sqrt(np.diagonal(fisher, axis1=1, axis2=2))
+        inverse = np.linalg.inv(fisher / (scale[:, :, None] * scale[:, None, :]))
+        bound[rows] = (np.diagonal(inverse, axis1=1, axis2=2) / scale**2)[:, : len(free)]
+    return bound
+
+
+def mean_cramer_rao(
+    world: World, spectra: Spectra, labels: Sequence[str], free: Sequence[str] | None = None
+) -> dict[str, float]:
+    """Mean of :func:`cramer_rao` over a split, by label.
+
+    Parameters
+    ----------
+    world : World
+        The forward model.
+    spectra : Spectra
+        A split with its truth.
+    labels : sequence of str
+        The components to report.
+    free : sequence of str, optional
+        All lines that the reader has to reckon with, say ``world.labels``; only the reported ones if not given.
+    """
+    unknown = [*labels, *(label for label in free or () if label not in labels)]
+    truth = spectra.temperature, spectra.abundance, spectra.noise_level
+    mean = cramer_rao(world, *truth, world.index(unknown)).mean(axis=0)
+    return {label: float(value) for label, value in zip(labels, mean, strict=False)}
+
+
+EXACT_REFERENCE_POINTS: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "predict nothing": (1 / 9, 1 / 3),
+        "training mean": (1 / 12, 7 / 36),
+        "best constant": (1 / 12, 1 / 12),
+        "sees only the other": (5 / 72, 1 / 3),
+    }
+)
+"""Mean squared error on the training law and on the combination, for readers that do not look at the component, where
+training shows nothing, the one component or the other equally often and abundances are uniform in [0, 1].
+
+The last, see :func:`sees_only_the_other`, is the shortcut: in distribution it beats every constant without having used
+anything of the component's own line, and on the combination it is as bad as predicting nothing. Until a reader's
+in-distribution error is below 5/72 = 0.069, nothing says that it has looked at the line."""
+
+
+def sees_only_the_other(train: ArrayLike, judged: ArrayLike) -> Array:
+    """Mean squared error of the reader that sees one of two components and infers the other from it.
+
+    It knows from training what the other component's abundance is on average where the one is present, and where it is
+    absent, and answers that. Where training never shows both this is 0, and a half of a half.
+
+    Parameters
+    ----------
+    train, judged : array, shape (N, 2)
+        True abundances of two components in the training and in the judged split.
+
+    Returns
+    -------
+    array, shape (2,)
+        For each component, inferred from the other.
+    """
+    train, judged = np.asarray(train, float), np.asarray(judged, float)
+    error = np.empty(2)
+    for k, other in enumerate((1, 0)):
+        seen, shown = train[:, other] != 0, judged[:, other] != 0
+        usual = [train[seen == there, k].mean() if (seen == there).any() else 0.0 for there in (False, True)]
+        error[k] = np.square(judged[:, k] - np.where(shown, usual[1], usual[0])).mean()
+    return error
+
+
+def reference_points(train: ArrayLike, test: ArrayLike) -> dict[str, Array]:
+    """Mean squared errors of readers that do not look at the spectrum, from samples of the two laws.
+
+    Parameters
+    ----------
+    train, test : array, shape (N, K)
+        True abundances of the K reported components in the training and in the judged split.
+
+    Returns
+    -------
+    dict of str to array, shape (K,)
+        ``predict nothing`` answers 0, ``training mean`` answers what was usual in training, ``best constant`` answers
+        the judged split's own mean, which no reader could know. For abundances uniform in [0, 1] and present in a
+        third of training these are 1/3, 7/36 and 1/12.
+    """
+    train, test = np.asarray(train, float), np.asarray(test, float)
+    answers = {
+        "predict nothing": np.zeros(test.shape[1]),
+        "training mean": train.mean(axis=0),
+        "best constant": test.mean(axis=0),
+    }
+    return {name: np.square(test - answer).mean(axis=0) for name, answer in answers.items()}

@@ -1,0 +1,114 @@
+"""Networks that read a spectrum: torch modules, nothing else.
+
+Each is written for one seed, ``(B, W)`` in and ``(B, L)`` out; :mod:`spectral_tutorial.training` runs many copies at
+once. A module of your own is named as ``model_type: "module:Class"`` and is built as
+``Class(n_bins=, n_components=, hidden_dims=, dropout_rate=, activation=)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
+
+
+class SeededDropout(nn.Module):
+    """Dropout whose mask is handed in, so that each seed's masks come from that seed's own generator.
+
+    The buffer ``mask``, of shape ``(B, *features)``, holds 0 or 1 / (1 - rate); the training loop fills it. In
+    evaluation mode the module does nothing.
+    """
+
+    mask: Tensor
+
+    def __init__(self, rate: float, *features: int) -> None:
+        super().__init__()
+        self.rate = rate
+        self.features = features
+        self.register_buffer("mask", torch.ones(1, *features), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` times the mask, shape ``(B, *features)``."""
+        return x * self.mask if self.training else x
+
+
+def _dropout(rate: float, *features: int) -> Iterator[nn.Module]:
+    if rate > 0:
+        yield SeededDropout(rate, *features)
+
+
+class MLP(nn.Sequential):
+    """Fully connected layers: ``W -> hidden_dims -> L``, an activation and dropout after each hidden one."""
+
+    def __init__(
+        self,
+        n_bins: int,
+        n_components: int,
+        hidden_dims: Sequence[int] = (128, 64),
+        dropout_rate: float = 0.0,
+        activation: str = "relu",
+    ) -> None:
+        layers: list[nn.Module] = []
+        width = n_bins
+        for hidden in hidden_dims:
+            layers += [nn.Linear(width, hidden), ACTIVATIONS[activation](), *_dropout(dropout_rate, hidden)]
+            width = hidden
+        super().__init__(*layers, nn.Linear(width, n_components))
+
+
+class Linear(MLP):
+    """One linear map ``W -> L``: no hidden layer, so it cannot express "this one is there, so that one is not"."""
+
+    def __init__(self, n_bins: int, n_components: int, **_: object) -> None:
+        super().__init__(n_bins, n_components, hidden_dims=())
+
+
+class CNN(nn.Sequential):
+    """Strided one-dimensional convolutions, then one hidden layer.
+
+    Three convolutions of 8, 16 and 32 channels shorten the spectrum by 4 each, with one hidden layer of
+    ``hidden_dims[-1]`` units behind them: 0.2 million multiply-adds for a spectrum of 1024 bins.
+    """
+
+    CHANNELS = (8, 16, 32)
+    KERNEL, STRIDE = 9, 4
+
+    def __init__(
+        self,
+        n_bins: int,
+        n_components: int,
+        hidden_dims: Sequence[int] = (64,),
+        dropout_rate: float = 0.0,
+        activation: str = "relu",
+    ) -> None:
+        layers: list[nn.Module] = [nn.Unflatten(1, (1, n_bins))]
+        channels, length = 1, n_bins
+        for wider in self.CHANNELS:
+            layers.append(nn.Conv1d(channels, wider, self.KERNEL, self.STRIDE, padding=self.KERNEL // 2))
+            length = (length - 1) // self.STRIDE + 1
+            layers += [ACTIVATIONS[activation](), *_dropout(dropout_rate, wider, length)]
+            channels = wider
+        hidden = hidden_dims[-1] if hidden_dims else 64
+        layers += [nn.Flatten(), nn.Linear(channels * length, hidden), ACTIVATIONS[activation]()]
+        super().__init__(*layers, *_dropout(dropout_rate, hidden), nn.Linear(hidden, n_components))
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "cnn": CNN, "linear": Linear}
+
+
+def initialize(model: nn.Module, how: str) -> None:
+    """Give `model` its initial weights, drawn from torch's current generator.
+
+    ``torch`` keeps what PyTorch's constructors drew; ``kaiming_normal`` (He et al. 2015) draws every weight of a
+    linear or convolutional layer with variance 2 / fan_in and sets biases to 0, as the original tutorial did.
+    """
+    if how == "torch":
+        return
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv1d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -1,0 +1,231 @@
+"""The forward model: what a spectrum is made of.
+
+One formula, everywhere in this project::
+
+    flux = B(wavelength, T) / B(Wien's peak, T)  x  prod over lines of f_k  x  (1 + noise x standard normal)
+
+    f_k = 1 + strength_k abundance_k G_k      (line_law: linear)
+    f_k = exp(strength_k abundance_k G_k)     (line_law: beer_lambert)
+    G_k = exp(-(wavelength - center_k)^2 / (2 width_k^2))
+
+Its logarithm is a sum, and that is why the chapters keep taking logarithms.
+
+Axes: ``N`` spectra, ``L`` lines, ``W`` wavelength bins (always last). Wavelengths and widths are in nm,
+temperatures in K; flux, abundance and strength are dimensionless. All arithmetic is float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from spectral_tutorial.sections import SpectraConfig
+
+Array = NDArray[np.float64]
+
+HC_OVER_K = 1.438776877e7
+"""Second radiation constant h c / k in nm K (exact SI values of h, c and k, 2019)."""
+
+WIEN_X = 4.965114231744276
+"""Root of x = 5 (1 - exp(-x)): the dimensionless place h c / (lambda k T) of Planck's peak."""
+
+WIEN_NM_K = HC_OVER_K / WIEN_X
+"""Wien's displacement constant in nm K: the continuum peaks at ``WIEN_NM_K / T``."""
+
+
+def wavelength_grid(low: float, high: float, n_bins: int) -> Array:
+    """Evenly spaced wavelengths from `low` to `high` nm, both ends included, shape ``(n_bins,)``."""
+    return np.linspace(low, high, n_bins)
+
+
+def _planck_exponent(wavelength: ArrayLike, temperature: ArrayLike) -> Array:
+    """H c / (lambda k T), dimensionless, shape ``(N, W)``."""
+    wavelength = np.asarray(wavelength, float)
+    temperature = np.atleast_1d(np.asarray(temperature, float))
+    return HC_OVER_K / (wavelength * temperature[:, None])
+
+
+def log_continuum(wavelength: ArrayLike, temperature: ArrayLike) -> Array:
+    r"""Logarithm of the black-body continuum, 0 at its peak.
+
+    .. math:: \log \frac{B(\lambda, T)}{B(\lambda_{\rm peak}, T)}
+              = 5 \log \frac{x}{x_W} - \log\frac{e^{x} - 1}{e^{x_W} - 1}, \qquad x = \frac{hc}{\lambda k T}
+
+    with :math:`x_W` the place of Wien's peak. Dividing by the analytic peak, and not by the largest value on the
+    grid, keeps the continuum smooth in temperature.
+
+    Parameters
+    ----------
+    wavelength : array, shape (W,)
+        Wavelengths in nm.
+    temperature : float or array, shape (N,)
+        Temperatures in K.
+
+    Returns
+    -------
+    array, shape (N, W)
+        Dimensionless, at most 0.
+    """
+    x = _planck_exponent(wavelength, temperature)
+    # log(e^x - 1) = x + log(1 - e^-x) cannot overflow, however short the wavelength.
+    log_expm1 = x + np.log(-np.expm1(-x))
+    return 5.0 * np.log(x / WIEN_X) - log_expm1 + np.log(np.expm1(WIEN_X))
+
+
+def continuum(wavelength: ArrayLike, temperature: ArrayLike) -> Array:
+    r"""Black-body continuum with its peak at 1, shape ``(N, W)``; same arguments as :func:`log_continuum`.
+
+    .. math:: \frac{B(\lambda, T)}{B(\lambda_{\rm peak}, T)}
+              = \left(\frac{x}{x_W}\right)^5 \frac{e^{x_W} - 1}{e^{x} - 1}
+    """
+    x = _planck_exponent(wavelength, temperature)
+    shape = (x / WIEN_X) ** 2
+    shape *= shape
+    shape *= x / WIEN_X  # the fifth power by products: no call of pow for every bin
+    with np.errstate(over="ignore"):  # so far into the ultraviolet the right answer is 0
+        shape /= np.expm1(x, out=x)
+    shape *= np.expm1(WIEN_X)
+    return shape
+
+
+def gaussian_profiles(wavelength: ArrayLike, center: ArrayLike, width: ArrayLike) -> Array:
+    """Line profiles exp(-(wavelength - center)^2 / (2 width^2)), 1 at the center, shape ``(L, W)``.
+
+    Parameters
+    ----------
+    wavelength : array, shape (W,)
+        Wavelengths in nm.
+    center, width : float or array, shape (L,)
+        Line centers and Gaussian sigmas in nm. The area of a line is sqrt(2 pi) x width.
+    """
+    center = np.atleast_1d(np.asarray(center, float))[:, None]
+    width = np.atleast_1d(np.asarray(width, float))[:, None]
+    return np.exp(-0.5 * ((np.asarray(wavelength, float) - center) / width) ** 2)
+
+
+@dataclass(frozen=True)
+class World:
+    """The part of the forward model that is the same for every spectrum.
+
+    Attributes
+    ----------
+    wavelength : array, shape (W,)
+        Wavelengths in nm.
+    profiles : array, shape (L, W)
+        Line profiles G, dimensionless, 1 at the line center.
+    strength : array, shape (L,)
+        Line strengths: negative for absorption, positive for emission.
+    labels : tuple of str
+        The name of each line.
+    law : {"linear", "beer_lambert"}
+        How an abundance becomes a factor on the flux; see the head of this module.
+    """
+
+    wavelength: Array
+    profiles: Array
+    strength: Array
+    labels: tuple[str, ...]
+    law: str = "linear"
+
+    @classmethod
+    def from_config(cls, config: SpectraConfig) -> World:
+        """Build the world that ``synthetic_spectra.yaml`` describes."""
+        wavelength = wavelength_grid(config.wavelength_min, config.wavelength_max, config.n_bins)
+        profiles = gaussian_profiles(
+            wavelength, [line.center for line in config.lines], [line.width for line in config.lines]
+        )
+        strength = np.array([line.strength for line in config.lines])
+        return cls(wavelength, profiles, strength, config.labels, config.line_law)
+
+    def index(self, labels: Sequence[str]) -> list[int]:
+        """Places of `labels` among the lines; raises ValueError naming the valid labels."""
+        unknown = [label for label in labels if label not in self.labels]
+        if unknown:
+            raise ValueError(f"unknown line {unknown[0]!r}; expected one of {', '.join(self.labels)}")
+        return [self.labels.index(label) for label in labels]
+
+    def line_log_factors(self, abundance: ArrayLike) -> Array:
+        """Each line's own imprint on log flux, log f_k, shape ``(N, L, W)``; `abundance` is ``(N, L)``."""
+        depth = (self._check(abundance) * self.strength)[:, :, None] * self.profiles
+        return depth if self.law == "beer_lambert" else np.log1p(depth)
+
+    def factors(self, abundance: ArrayLike) -> Array:
+        """Product of all lines' factors, shape ``(N, W)``: what the lines do to the continuum.
+
+        A line whose abundance is zero in every spectrum costs nothing, and each line is multiplied in only where it
+        is present: most spectra here hold none or one of twenty.
+        """
+        depth = self._check(abundance) * self.strength
+        if self.law == "beer_lambert":
+            present = np.flatnonzero(depth.any(axis=0))
+            return np.exp(depth[:, present] @ self.profiles[present])
+        product = np.ones((len(depth), self.wavelength.size))
+        for k in np.flatnonzero(depth.any(axis=0)):
+            rows = np.flatnonzero(depth[:, k])
+            product[rows] *= 1.0 + depth[rows, k, None] * self.profiles[k]
+        return product
+
+    def mean_flux(self, temperature: ArrayLike, abundance: ArrayLike) -> Array:
+        """Noise-free flux, shape ``(N, W)``: continuum times :meth:`factors`.
+
+        Parameters
+        ----------
+        temperature : array, shape (N,)
+            Temperatures in K.
+        abundance : array, shape (N, L)
+            Abundances, dimensionless.
+        """
+        flux = self.factors(abundance)
+        flux *= continuum(self.wavelength, temperature)
+        return flux
+
+    def log_jacobian(self, temperature: ArrayLike, abundance: ArrayLike, free: Sequence[int]) -> Array:
+        r"""Derivatives of log mean flux with respect to the abundances `free` and, last, the temperature.
+
+        .. math:: \frac{\partial \log \mu}{\partial a_k} = \frac{s_k G_k}{1 + s_k a_k G_k}
+                  \;\text{(linear)}, \quad s_k G_k \;\text{(Beer-Lambert)}, \qquad
+                  \frac{\partial \log \mu}{\partial T} = \frac{1}{T}\left(\frac{x}{1 - e^{-x}} - 5\right)
+
+        Returns
+        -------
+        array, shape (N, len(free) + 1, W)
+            Per unit abundance; the last row per K.
+        """
+        abundance, free = self._check(abundance), list(free)
+        temperature = np.atleast_1d(np.asarray(temperature, float))
+        jacobian = np.empty((len(abundance), len(free) + 1, self.wavelength.size))
+        slope = self.strength[free, None] * self.profiles[free]
+        jacobian[:, :-1] = slope
+        if self.law == "linear":
+            jacobian[:, :-1] /= 1.0 + abundance[:, free, None] * slope
+        x = _planck_exponent(self.wavelength, temperature)
+        jacobian[:, -1] = (x / -np.expm1(-x) - 5.0) / temperature[:, None]
+        return jacobian
+
+    def _check(self, abundance: ArrayLike) -> Array:
+        abundance = np.atleast_2d(np.asarray(abundance, float))
+        if abundance.shape[-1] != len(self.labels):
+            raise ValueError(f"abundance has shape {abundance.shape}; expected (N, {len(self.labels)})")
+        return abundance
+
+
+def add_noise(flux: Array, noise_level: ArrayLike, rng: np.random.Generator) -> Array:
+    """Multiplicative noise, flux x (1 + noise_level x standard normal), one draw a bin.
+
+    Parameters
+    ----------
+    flux : array, shape (N, W)
+        Noise-free flux.
+    noise_level : array, shape (N,)
+        Relative standard deviation of each spectrum.
+    rng : numpy.random.Generator
+        Where the draws come from; nothing else is drawn from it.
+    """
+    # Single-precision draws: 1e-7 of a noise level is far below anything the flux, kept as float32, could show.
+    normal = rng.standard_normal(flux.shape, dtype=np.float32)
+    return flux * (1.0 + np.atleast_1d(noise_level)[:, None] * normal)

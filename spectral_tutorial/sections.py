@@ -1,0 +1,380 @@
+"""The five YAML files as frozen models: what each may contain, with units and ranges."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import WrapSerializer as Serializer
+from pydantic import model_validator as validator
+
+from spectral_tutorial.reading import one_of, refusal, show
+
+V = TypeVar("V")
+
+# --- What the models are made of
+
+
+class ReadOnly(Mapping[str, V]):
+    """A mapping that cannot be changed and, unlike ``types.MappingProxyType``, can be copied and pickled."""
+
+    def __init__(self, items: Mapping[str, V]) -> None:
+        self._items = dict(items)
+
+    def __getitem__(self, key: str) -> V:
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._items.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._items)
+
+
+class _Part(BaseModel):
+    """A mapping in a file: strict types, no unknown keys, no change after validation."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, value: Any) -> Any:
+        for key in value if isinstance(value, Mapping) else ():
+            if key not in cls.model_fields:
+                raise refusal(one_of(cls.model_fields, key), str(key), found="an unknown key")
+        return value
+
+
+def _check_text(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise refusal("printable text that is not empty")
+    return text
+
+
+def _matching(pattern: str, expected: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise refusal(expected)
+        return text
+
+    return AfterValidator(check)
+
+
+def _check_order(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise refusal("[low, high] with low not above high")
+    return value
+
+
+def _check_twice(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise refusal("each of the list once", index, found=f"{show(value)} a second time")
+    return values
+
+
+def _check_component(value: Any) -> Any:
+    if (type(value) is int and value >= 1) or (type(value) is str and value):
+        return value
+    raise refusal("the label of a line, or its number counted from 1")
+
+
+_lower = BeforeValidator(lambda word: word.lower() if isinstance(word, str) else word)
+_read_only = (AfterValidator(ReadOnly), Serializer(lambda mapping, handler: handler(dict(mapping))))
+_CALLABLE = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
+
+Count = Annotated[int, Field(ge=1, le=100_000_000)]
+Real = Annotated[float, Field(ge=-1e9, le=1e9)]
+NotNegative = Annotated[float, Field(ge=0, le=1e9)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Label = Annotated[str, Field(max_length=200), AfterValidator(_check_text)]
+FilePath = Annotated[str, Field(max_length=4000), AfterValidator(_check_text)]
+Labels = Annotated[tuple[Label, ...], Field(strict=False), AfterValidator(_check_twice)]
+Range = Annotated[tuple[Real, Real], Field(strict=False), AfterValidator(_check_order)]
+SplitName = Annotated[str, _matching(r"[A-Za-z0-9_-]{1,60}", "a name of at most 60 letters, digits, _ and -")]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+SeedList = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=10_000)]
+_as_list = BeforeValidator(lambda seeds: (seeds,) if type(seeds) is int else seeds)
+Seeds = Annotated[SeedList, _as_list, AfterValidator(_check_twice)]
+Units = Annotated[int, Field(ge=1, le=65_536)]
+Component = Annotated[int | str, BeforeValidator(_check_component)]
+
+# --- synthetic_spectra.yaml
+
+
+class Line(_Part):
+    """One spectral line, and with it one component whose abundance the learner predicts."""
+
+    label: Label = Field(description="name of the component, used once")
+    center: Real = Field(gt=0, description="wavelength of the line's center, in nm")
+    width: float = Field(ge=1e-3, le=1e9, description="standard deviation of the Gaussian profile, in nm")
+    strength: Real = Field(description="relative change of flux at the center for abundance 1; below 0 absorbs")
+
+
+class Sampled(_Part):
+    """The law of one random quantity: one independent draw for each spectrum."""
+
+    range: Range = Field(description="[low, high], in the unit of the quantity")
+    distribution: Literal["uniform", "log_uniform"] = Field(
+        default="uniform", description="uniform, or log_uniform for a uniform logarithm"
+    )
+
+    @validator(mode="after")
+    def _check_logarithm(self) -> Sampled:
+        if self.distribution == "log_uniform" and not 0 < self.range[0] < self.range[1]:
+            raise refusal("0 < low < high for log_uniform", "range", found=show(self.range))
+        return self
+
+
+class Sampling(_Part):
+    """The random quantities of a spectrum."""
+
+    temperature: Sampled = Field(description="temperature of the continuum, in K, above 0")
+    noise: Sampled = Field(description="standard deviation of the noise relative to the flux, one a spectrum")
+    abundance: Sampled = Field(description="abundance of a component that is present, dimensionless")
+
+    @validator(mode="after")
+    def _check_signs(self) -> Sampling:
+        if self.temperature.range[0] <= 0:
+            raise refusal("temperatures above 0 K", "temperature", "range", found=show(self.temperature.range))
+        for name, sampled in (("noise", self.noise), ("abundance", self.abundance)):
+            if sampled.range[0] < 0:
+                raise refusal("numbers of at least 0", name, "range", found=show(sampled.range))
+        return self
+
+
+class SpectraConfig(_Part):
+    """``synthetic_spectra.yaml``: the world, that is the wavelength grid, the lines and what is random."""
+
+    n_bins: int = Field(ge=2, le=1_000_000, description="number of wavelength bins of a spectrum")
+    wavelength_min: Real = Field(gt=0, description="first wavelength, in nm")
+    wavelength_max: Real = Field(gt=0, description="last wavelength, in nm, above wavelength_min")
+    n_components: Count = Field(description="number of components, that is of lines")
+    line_law: Literal["linear", "beer_lambert"] = Field(
+        default="linear",
+        description="factor 1 + strength x abundance x profile, or (beer_lambert) its exponential",
+    )
+    sampling: Sampling = Field(description="what is drawn at random for each spectrum")
+    lines: Annotated[tuple[Line, ...], Field(strict=False)] = Field(description="the lines, in output order")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of the components, in the order of the lines."""
+        return tuple(line.label for line in self.lines)
+
+    def index(self, label: str) -> int:
+        """Return the position of a component, counted from 0."""
+        return self.labels.index(label)
+
+    def check_flux(self, line: Line, abundance: float) -> str | None:
+        """Say which rule a line would break at this abundance: a flux is not negative and not infinite."""
+        depth = line.strength * abundance
+        rule, kept = "of at least -1 (the flux must not be negative)", -1 <= depth <= 50
+        if self.line_law == "beer_lambert":
+            rule, kept = "from -50 to 50", -50 <= depth <= 50
+        elif depth > 50:
+            rule = "of at most 50"
+        return None if kept else f"strength x abundance {rule}, also at the highest abundance {abundance:g}"
+
+    @validator(mode="after")
+    def _check_together(self) -> SpectraConfig:
+        if self.wavelength_min >= self.wavelength_max:
+            raise refusal("a wavelength above wavelength_min", "wavelength_max", found=show(self.wavelength_max))
+        if self.n_components != len(self.lines):
+            raise refusal(f"{len(self.lines)}, the number of lines", "n_components", found=str(self.n_components))
+        known: set[str] = set()
+        for index, line in enumerate(self.lines):
+            if line.label in known:
+                raise refusal("a label of its own for each line", "lines", index, "label", found=show(line.label))
+            known.add(line.label)
+            if broken := self.check_flux(line, self.sampling.abundance.range[1]):
+                raise refusal(broken, "lines", index, "strength", found=show(line.strength))
+        return self
+
+
+# --- data_distribution.yaml
+
+
+class Combination(_Part):
+    """One set of components that a spectrum may contain; all others are absent (abundance 0)."""
+
+    weight: NotNegative = Field(default=1.0, description="relative frequency of the combination, at least 0")
+    components: Labels = Field(description="labels of the components that are present; an empty list for none")
+    ranges: Annotated[Mapping[Label, Range], *_read_only] = Field(
+        default={},
+        validate_default=True,
+        description="[low, high] of the abundance by label, where it is not the world's",
+    )
+
+    @validator(mode="after")
+    def _check_ranges(self) -> Combination:
+        for label, limits in self.ranges.items():
+            if label not in self.components:
+                raise refusal(one_of(self.components, label), "ranges", label, found="an unknown label")
+            if limits[0] < 0:
+                raise refusal("numbers of at least 0", "ranges", label, found=show(limits))
+        return self
+
+
+class CombinationLaw(_Part):
+    """Abundances drawn by first choosing one of several combinations."""
+
+    type: Literal["component_combinations"] = Field(default="component_combinations", description="kind of law")
+    combinations: Annotated[tuple[Combination, ...], Field(strict=False, min_length=1)] = Field(
+        description="the combinations, chosen in proportion to their weights"
+    )
+
+    @validator(mode="after")
+    def _check_weights(self) -> CombinationLaw:
+        if sum(combination.weight for combination in self.combinations) <= 0:
+            raise refusal("weights with a sum above 0", "combinations", found="weights that sum to 0")
+        return self
+
+
+class FunctionLaw(_Part):
+    """Abundances drawn by a Python function, called as ``(n, rng) -> mapping of label to array``."""
+
+    type: Literal["function"] = Field(default="function", description="kind of law")
+    callable: Annotated[str, _matching(_CALLABLE, '"module:function"')] = Field(
+        description='"module:function", on the Python path or beside the meta file'
+    )
+
+
+class MixtureLaw(_Part):
+    """Laws with weights. Made by the program where it completes splits, and not accepted from a file."""
+
+    type: Literal["mixture"] = Field(default="mixture", description="kind of law")
+    parts: tuple[tuple[NotNegative, CombinationLaw | FunctionLaw | MixtureLaw], ...] = Field(
+        min_length=1, description="pairs of weight and law"
+    )
+
+
+def _check_law(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    kind = value.get("type")
+    if kind == "sampling_code" or "sampling_code" in value:
+        replacement = 'its replacement, type: function with callable: "module:function"'
+        raise refusal(replacement, "type", found="sampling_code")
+    if kind not in ("component_combinations", "function"):
+        raise refusal(one_of(("component_combinations", "function"), kind), "type", found=show(kind))
+    return value
+
+
+Law = CombinationLaw | FunctionLaw | MixtureLaw
+
+
+class Split(_Part):
+    """A named set of spectra: how many, and which abundances they may have."""
+
+    n_samples: Count = Field(description="number of spectra")
+    distribution: Annotated[Law, Field(discriminator="type"), BeforeValidator(_check_law)] = Field(
+        description="law of the abundances"
+    )
+
+
+class DistributionConfig(_Part):
+    """``data_distribution.yaml``: the splits; an absent ``val`` or ``oracle_train`` is completed later."""
+
+    splits: Annotated[Mapping[SplitName, Split], *_read_only] = Field(description="the splits by name")
+
+    @validator(mode="after")
+    def _check_names(self) -> DistributionConfig:
+        for name in ("train", "test"):
+            if name not in self.splits:
+                raise refusal("the splits train and test at least", "splits", name, found="nothing")
+        return self
+
+
+# --- training.yaml, analysis.yaml, meta_config.yaml
+
+_UNUSED = "accepted from the original tutorial, without effect"
+_AGREES = "not needed; where given, as in synthetic_spectra.yaml"
+
+
+class TrainingConfig(_Part):
+    """``training.yaml``: the network and its training; an absent key means what it meant in the original."""
+
+    model_type: Annotated[str, _matching(f"mlp|cnn|linear|{_CALLABLE}", 'mlp, cnn, linear or "module:Class"')] = Field(
+        description='mlp, cnn, linear, or a torch module as "module:Class"'
+    )
+    hidden_dims: Annotated[tuple[Units, ...], Field(strict=False, max_length=64)] = Field(
+        default=(), description="hidden units (mlp) or channels (cnn) of each layer, 1 to 65536"
+    )
+    dropout_rate: float = Field(default=0.0, ge=0, lt=1, description="share of hidden units off in a step")
+    activation: Annotated[Literal["relu", "gelu", "tanh"], _lower] = Field(
+        default="relu", description="nonlinearity after each hidden layer"
+    )
+    input_transform: Literal["none", "log", "standardize", "log_standardize"] = Field(
+        default="none", description="what is done to the flux before the network sees it"
+    )
+    initialization: Literal["torch", "kaiming_normal"] = Field(
+        default="kaiming_normal", description="how initial weights are drawn; torch for PyTorch's own way"
+    )
+    epochs: int = Field(ge=1, le=100_000, description="passes over the training split")
+    batch_size: Count = Field(description="spectra in one step")
+    learning_rate: Real = Field(gt=0, description="step size of the optimizer, greater than 0")
+    weight_decay: NotNegative = Field(default=0.0, description="pull of the weights towards 0, at least 0")
+    optimizer: Annotated[Literal["adamw", "adam", "sgd"], _lower] = Field(default="adamw", description="rule of a step")
+    loss_function: Annotated[Literal["mse", "mae", "huber"], _lower] = Field(
+        default="mse", description="what training makes small, a mean over all components"
+    )
+    checkpoint_by: Literal["ratio", "step", "log"] = Field(
+        default="ratio",
+        description="checkpoints after a share of the steps, every so many steps, or log-spaced",
+    )
+    checkpoint_ratio: Share = Field(default=0.05, description="share of the steps between checkpoints (ratio)")
+    checkpoint_every_n_step: Count = Field(default=100, description="steps between checkpoints (step)")
+    device: Annotated[str, _matching(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", "auto, cpu, cuda, cuda:N or mps")] = Field(
+        default="auto", description="auto (a GPU where torch finds one), cpu, cuda, cuda:N or mps"
+    )
+    n_bins: int | None = Field(default=None, description=_AGREES)
+    n_components: int | None = Field(default=None, description=_AGREES)
+    seed: Seed | None = Field(default=None, description=f"{_UNUSED}: the meta file has the seeds")
+    num_workers: Annotated[int, Field(ge=0)] | None = Field(default=None, description=_UNUSED)
+    log_every_n_step: Count | None = Field(default=None, description=_UNUSED)
+    test_every: Literal["ckpt", "step", "ratio"] | None = Field(default=None, description=_UNUSED)
+    test_every_n_step: Count | None = Field(default=None, description=_UNUSED)
+    test_ratio: Share | None = Field(default=None, description=_UNUSED)
+
+    @validator(mode="after")
+    def _check_hidden(self) -> TrainingConfig:
+        if self.model_type in ("mlp", "cnn") and not self.hidden_dims:
+            raise refusal(f"a list of whole numbers for {self.model_type}", "hidden_dims", found="nothing")
+        return self
+
+
+class PlotConfig(_Part):
+    """The two components that tables and figures report."""
+
+    x_component: Component = Field(description="on the x axis: label of a line, or its number counted from 1")
+    y_component: Component = Field(description="on the y axis: label of a line, or its number counted from 1")
+
+
+class AnalysisConfig(_Part):
+    """``analysis.yaml``: what the analysis looks at."""
+
+    plot_config: PlotConfig = Field(description="the two reported components")
+
+
+class MetaConfig(_Part):
+    """``meta_config.yaml``: files, seeds and stages; all paths are relative to this file."""
+
+    exp_dir: FilePath = Field(description="directory of the results")
+    spectra_config_path: FilePath = Field(description="path of synthetic_spectra.yaml")
+    distribution_config_path: FilePath = Field(description="path of data_distribution.yaml")
+    training_config_path: FilePath = Field(description="path of training.yaml, needed without training too")
+    analysis_config_path: FilePath = Field(description="path of analysis.yaml, needed without analysis too")
+    data_seed: Seeds = Field(default=(42,), description="one whole number from 0 to 4294967295, or a list of them")
+    training_seed: Seeds = Field(default=(123,), description="one whole number from 0 to 4294967295, or a list")
+    generate_data: bool = Field(default=True, description="whether to make data; false uses what lies on disk")
+    run_training: bool = Field(default=True, description="whether to train; false uses what lies on disk")
+    run_analysis: bool = Field(default=True, description="whether to analyze; false uses what lies on disk")

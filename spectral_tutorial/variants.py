@@ -1,0 +1,117 @@
+"""The ways of training that the book compares: what each learns from, and with which settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from spectral_tutorial.config import Config
+from spectral_tutorial.sections import Combination, CombinationLaw, Split, TrainingConfig
+
+ORIGINAL_TRAINING: Mapping[str, Any] = {
+    "model_type": "mlp",
+    "hidden_dims": [128, 64],
+    "dropout_rate": 0.1,
+    "activation": "relu",
+    "input_transform": "none",
+    "initialization": "kaiming_normal",
+    "epochs": 6,
+    "batch_size": 64,
+    "learning_rate": 1e-3,
+    "weight_decay": 1e-4,
+    "checkpoint_by": "ratio",
+    "checkpoint_ratio": 0.25,  # the original kept twenty; these runs are looked at for where they end
+}
+"""Training settings of the tutorial that this one descends from."""
+
+
+COMPOSED = "composed"
+"""Stands for spectra that :func:`spectral_tutorial.data.compose` makes from the training split itself."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Spectra that take the place of the last ones of the training split, so that its size stays the same.
+
+    Attributes
+    ----------
+    split : str
+        One of :func:`added_splits`, or ``COMPOSED``.
+    count : int, optional
+        How many; a quarter of the training split if not given.
+    """
+
+    split: str
+    count: int | None = None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of training the network.
+
+    Attributes
+    ----------
+    split : str
+        The split it learns from.
+    training : mapping, optional
+        Settings that stand in for those of training.yaml, all of them.
+    changes : mapping
+        Settings that differ from those of training.yaml.
+    shown : Shown, optional
+        Spectra that it learns from besides.
+    n_seeds : int, optional
+        This many consecutive training seeds from the first configured one, instead of the configured ones.
+    core : bool
+        Whether a plain ``run`` computes it, or only ``run --all`` and the chapter that shows it.
+    """
+
+    split: str = "train"
+    training: Mapping[str, Any] | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    shown: Shown | None = None
+    n_seeds: int | None = None
+    core: bool = True
+
+    def seeds(self, config: Config) -> tuple[int, ...]:
+        """Training seeds of this variant."""
+        configured = config.meta.training_seed
+        return configured if self.n_seeds is None else tuple(range(configured[0], configured[0] + self.n_seeds))
+
+    def settings(self, config: Config) -> TrainingConfig:
+        """Training settings of this variant."""
+        if self.training is not None:
+            return TrainingConfig.model_validate(dict(self.training))
+        return config.with_training(**self.changes).training if self.changes else config.training
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "network": Variant(),
+    "oracle": Variant(split="oracle_train"),
+    "fooled": Variant(training=ORIGINAL_TRAINING, n_seeds=32, core=False),
+}
+"""``network`` is the configured one; ``oracle`` the same with the held-out combination among its training spectra;
+``fooled`` has the original's settings over 32 consecutive seeds, enough to meet dead ones."""
+
+
+def added_splits(config: Config, splits: Mapping[str, Split]) -> dict[str, Split]:
+    """Splits that only interventions learn from: the held-out combination, and pairs of lines that are not it."""
+    labels, quarter = config.spectra.labels, max(1, splits["train"].n_samples // 4)
+    pairs = [pair for pair in combinations(labels, 2) if set(pair) != set(config.reported)]
+    some = pairs[:: max(1, len(pairs) // 10)]  # ten of 189, evenly spaced so that every kind of line is among them
+
+    def law(chosen: list[tuple[str, str]]) -> CombinationLaw:
+        held = tuple(Combination(components=pair) for pair in chosen)
+        return CombinationLaw(type="component_combinations", combinations=held)
+
+    added = {"shown_combinations": Split(n_samples=256, distribution=splits["test"].distribution)}
+    if pairs:  # a world of two lines has no other
+        added["shown_some_pairs"] = Split(n_samples=quarter, distribution=law(some[:10]))
+        added["shown_all_pairs"] = Split(n_samples=quarter, distribution=law(pairs))
+    return added
+
+
+def chosen(everything: bool) -> list[str]:
+    """Names of the core variants, or of all."""
+    return [name for name, variant in VARIANTS.items() if variant.core or everything]

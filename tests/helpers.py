@@ -1,0 +1,144 @@
+"""What several tests share: small experiments, and comparing the folders that runs leave behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import filecmp
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from spectral_tutorial import variants
+from spectral_tutorial.config import Config, load
+from spectral_tutorial.sections import TrainingConfig
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHIPPED = REPOSITORY / "book" / "meta_config.yaml"
+ORIGINAL = REPOSITORY / "tests" / "fixtures" / "original"
+PLOTS = {
+    "spectral_lines", "diverse_samples", "train_samples", "test_samples", "abundance_scatter", "training_curves",
+    "prediction_analysis", "mse_trajectory", "mse_time_series", "test_abundance_mse",
+}  # fmt: skip
+"""The ten plots, by their names in the original tutorial."""
+
+
+def combinations(*sets: list[str]) -> dict[str, Any]:
+    """A law of equally frequent combinations, as data_distribution.yaml writes it."""
+    listed = [{"weight": 1.0, "components": components} for components in sets]
+    return {"type": "component_combinations", "combinations": listed}
+
+
+def small_experiment() -> dict[str, dict[str, Any]]:
+    """The five files of an experiment of a second or two, as plain values to change at will."""
+    lines = [
+        (350, 40.0, 0.6),
+        (500, 25.0, -0.5),
+        (650, 90.0, -0.4),
+        (891, 30.0, -0.4),
+        (1100, 60.0, 0.8),
+        (956, 120.0, -0.7),
+    ]
+    seen = [[], ["comp6"], ["comp4"]]
+    return {
+        "meta": {
+            "exp_dir": "exp",
+            "spectra_config_path": "configs/synthetic_spectra.yaml",
+            "distribution_config_path": "configs/data_distribution.yaml",
+            "training_config_path": "configs/training.yaml",
+            "analysis_config_path": "configs/analysis.yaml",
+            "data_seed": [42],
+            "training_seed": [123, 124],
+        },
+        "spectra": {
+            "n_bins": 64,
+            "wavelength_min": 300,
+            "wavelength_max": 1200,
+            "n_components": len(lines),
+            "sampling": {
+                "temperature": {"range": [3000, 7000], "distribution": "uniform"},
+                "noise": {"range": [0.01, 0.15], "distribution": "log_uniform"},
+                "abundance": {"range": [0.0, 1.0], "distribution": "uniform"},
+            },
+            "lines": [
+                {"label": f"comp{number}", "center": center, "width": width, "strength": strength}
+                for number, (center, width, strength) in enumerate(lines, start=1)
+            ],
+        },
+        "distribution": {
+            "splits": {
+                "train": {"n_samples": 128, "distribution": combinations(*seen)},
+                "val": {"n_samples": 64, "distribution": combinations(*seen)},
+                "test": {"n_samples": 64, "distribution": combinations(["comp6", "comp4"])},
+                "oracle_train": {"n_samples": 128, "distribution": combinations(*seen, ["comp6", "comp4"])},
+            }
+        },
+        "training": {
+            "model_type": "mlp",
+            "hidden_dims": [16, 8],
+            "input_transform": "log_standardize",
+            "initialization": "torch",
+            "epochs": 2,
+            "batch_size": 32,
+            "learning_rate": 0.001,
+            "weight_decay": 0.0001,
+            "checkpoint_by": "log",
+        },
+        "analysis": {"plot_config": {"x_component": "comp6", "y_component": "comp4"}},
+    }
+
+
+def write_experiment(folder: Path, files: Mapping[str, Mapping[str, Any]] | None = None) -> Path:
+    """Write the five files (those of :func:`small_experiment` by default) and return the meta file's path."""
+    files = files or small_experiment()
+    paths = {name: folder / files["meta"][f"{name}_config_path"] for name in files if name != "meta"}
+    for name, path in {**paths, "meta": folder / "meta_config.yaml"}.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(dict(files[name]), sort_keys=False), encoding="utf-8")
+    return folder / "meta_config.yaml"
+
+
+def shipped() -> Config:
+    """The configuration that the book ships."""
+    return load(SHIPPED)
+
+
+def training_config(**changes: Any) -> TrainingConfig:
+    """The small experiment's training settings with some changes."""
+    return TrainingConfig.model_validate(small_experiment()["training"] | changes)
+
+
+def files_in(folder: Path) -> set[str]:
+    """Relative paths of all files, the lock left out."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {".lock"}
+
+
+def content(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """When each file was last written, and its bytes."""
+    return {name: ((folder / name).stat().st_mtime_ns, (folder / name).read_bytes()) for name in files_in(folder)}
+
+
+def assert_same_results(exp_a: Path, exp_b: Path) -> None:
+    """Assert that two experiments hold the same files: arrays bit for bit, all else byte for byte.
+
+    Of plots only the names are compared, because fonts and libraries may change their bytes, and the recorded meta
+    file's seeds are those of the last run.
+    """
+    assert files_in(exp_a) == files_in(exp_b)
+    for name in sorted(files_in(exp_a)):
+        a, b = exp_a / name, exp_b / name
+        if name.endswith(".npy"):
+            left, right = np.load(a, mmap_mode="r"), np.load(b, mmap_mode="r")
+            assert left.dtype == right.dtype, name
+            assert left.shape == right.shape, name
+            assert left.tobytes() == right.tobytes(), name
+        elif not name.startswith("plots/"):
+            assert filecmp.cmp(a, b, shallow=False), name
+
+
+def shrink_fooled(patch: pytest.MonkeyPatch) -> None:
+    """Let the fooled variant have 3 seeds instead of 32."""
+    patch.setitem(variants.VARIANTS, "fooled", dataclasses.replace(variants.VARIANTS["fooled"], n_seeds=3))  # type: ignore[arg-type]

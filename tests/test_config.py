@@ -1,0 +1,591 @@
+"""The five YAML files: what is accepted, what is refused, and in which words."""
+
+import copy
+import json
+import pickle
+import shutil
+import sys
+from pathlib import Path
+
+import pydantic
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from spectral_tutorial.config import Config, load
+from spectral_tutorial.reading import ConfigError, load_yaml, resolve_callable
+from spectral_tutorial.sections import CombinationLaw, DistributionConfig, FunctionLaw, MetaConfig, MixtureLaw, Split
+
+ROOT = Path(__file__).parent
+SHIPPED = ROOT.parent / "book" / "meta_config.yaml"
+ORIGINAL = ROOT / "fixtures" / "original" / "meta_config.yaml"
+META, SPECTRA, DISTRIBUTION, TRAINING, ANALYSIS = FILES = (
+    "meta_config.yaml",
+    "configs/synthetic_spectra.yaml",
+    "configs/data_distribution.yaml",
+    "configs/training.yaml",
+    "configs/analysis.yaml",
+)
+LAST_OF_TRAIN = "        - {weight: 1.0, components: [comp4]}\n\n  # In-"
+TEST_LAW = "        - {weight: 1.0, components: [comp10, comp4]}\n\n  # For"
+FIRST_LINE = "{label: comp1,  center: 732,  width: 3.2,   strength: 0.8}"
+
+
+def copy_files(meta: Path, folder: Path) -> Path:
+    """Copy five files; what else lies beside the meta file, results for instance, stays where it is."""
+    for name in FILES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(meta.parent / name, folder / name)
+    return folder / META
+
+
+@pytest.fixture
+def meta(tmp_path: Path) -> Path:
+    """The path of the meta file in a copy of the shipped files."""
+    return copy_files(SHIPPED, tmp_path)
+
+
+def edit(meta: Path, file: str, old: str, new: str) -> None:
+    path = meta.parent / file
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def refused(meta: Path, *parts: str) -> str:
+    """Load, expecting one sentence with these parts and an untouched folder."""
+    before = sorted(meta.parent.rglob("*"))
+    with pytest.raises(ConfigError) as caught:
+        load(meta)
+    message = str(caught.value)
+    for part in parts:
+        assert part in message
+    assert_one_sentence(message)
+    assert sorted(meta.parent.rglob("*")) == before
+    return message
+
+
+def assert_one_sentence(message: str) -> None:
+    assert message.isprintable()
+    assert message.endswith(".")
+    assert ": found " in message or " found " in message
+    assert "; expected " in message
+    assert len(message) < 1500
+
+
+# --- what is accepted
+
+
+def test_shipped_files() -> None:
+    config = load(SHIPPED)
+    assert config.reported == ("comp10", "comp4")
+    assert config.directory == SHIPPED.parent.resolve()
+    assert config.exp_dir == SHIPPED.parent.resolve() / "exp"
+    assert config.meta.training_seed == tuple(range(123, 131))
+    assert list(config.distribution.splits) == ["train", "val", "test", "oracle_train"]
+    assert config.training.input_transform == "log_standardize"
+    assert config.training.learning_rate == pytest.approx(1e-3)
+    assert config.spectra.index("comp4") == 3
+    assert config.spectra.lines[3].center == 891
+
+
+def test_original_files() -> None:
+    config, shipped = load(ORIGINAL), load(SHIPPED)
+    assert config.reported == ("comp10", "comp4")
+    assert config.spectra == shipped.spectra
+    assert list(config.distribution.splits) == ["train", "test"]
+    assert config.training.model_dump(include={"input_transform", "initialization", "checkpoint_by"}) == {
+        "input_transform": "none",
+        "initialization": "kaiming_normal",
+        "checkpoint_by": "ratio",
+    }
+    assert config.training.num_workers == 4
+
+
+def test_absent_keys_mean_what_they_meant_in_the_original(meta: Path) -> None:
+    (meta.parent / TRAINING).write_text(
+        "model_type: linear\nepochs: 6\nbatch_size: 64\nlearning_rate: 0.001\n", encoding="utf-8"
+    )
+    training = load(meta).training
+    assert (training.input_transform, training.initialization) == ("none", "kaiming_normal")
+    assert (training.checkpoint_by, training.checkpoint_ratio) == ("ratio", 0.05)
+    assert (training.optimizer, training.loss_function, training.activation) == ("adamw", "mse", "relu")
+    assert (training.device, training.checkpoint_every_n_step) == ("auto", 100)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        (TRAINING, "learning_rate: 1e-3", "learning_rate: 1e6"),
+        (TRAINING, "learning_rate: 1e-3", "learning_rate: 1"),
+        (TRAINING, "optimizer: adamw", "optimizer: AdamW"),
+        (TRAINING, "device: auto", "device: cuda:1"),
+        (TRAINING, "model_type: mlp", "model_type: collections:OrderedDict"),
+        (META, "data_seed: [42]", "data_seed: 42"),
+        (META, "run_training: true", "run_training: no"),
+        (META, "data_seed: [42]", "data_seed: [0, 4_294_967_295]"),
+        (SPECTRA, "range: [0.01, 0.15]", "range: [1E-2, 1.5e-1]"),
+        (SPECTRA, "range: [0.0, 1.0]", "range: [0.5, 0.5]"),
+        (SPECTRA, "line_law: linear", "line_law: beer_lambert"),
+        (SPECTRA, "label: comp1,", "label: '</script> 1.0 é',"),
+        (ANALYSIS, "x_component: comp10", "x_component: 20"),
+        (DISTRIBUTION, LAST_OF_TRAIN, LAST_OF_TRAIN.replace("]}", "], ranges: {comp4: [0.5, 2]}}", 1)),
+    ],
+)
+def test_accepted(meta: Path, file: str, old: str, new: str) -> None:
+    edit(meta, file, old, new)
+    config = load(meta)
+    assert json.loads(json.dumps(config.as_dict())) == config.as_dict()
+
+
+def test_whole_number_seed_is_a_list_of_one(meta: Path) -> None:
+    edit(meta, META, "data_seed: [42]", "data_seed: 7")
+    assert load(meta).meta.data_seed == (7,)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("1E5", 1e5),
+        ("+1.5e+2", 150.0),
+        (".5", 0.5),
+        ("2.", 2.0),
+        ("-3", -3),
+        ("1_000", 1000),
+        ("010", "010"),
+        ("1:30", "1:30"),
+        ("0x10", "0x10"),
+        ("2024-01-01", "2024-01-01"),
+        ("2024-99-99", "2024-99-99"),
+        ("e5", "e5"),
+        ("true", True),
+        ("~", None),
+        ("<<", "<<"),
+    ],
+)
+def test_scalars(tmp_path: Path, text: str, value: object) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(f"key: {text}\n", encoding="utf-8")
+    found = load_yaml(path)["key"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+# --- what is refused: each in one sentence, with file, key path, what was found and what would be valid
+
+ONE_KEY = [
+    # keys
+    (TRAINING, "epochs:", "epoch:",
+     ["training.yaml: epoch: found an unknown key", "batch_size", "mean epochs?"]),
+    (TRAINING, "epochs: 20", "# no epochs",
+     ["configs/training.yaml: epochs: found nothing; expected a value (passes"]),
+    (TRAINING, "epochs: 20", "epochs: 20\nepochs: 30", ["training.yaml: line", "the key 'epochs' twice"]),
+    (SPECTRA, "{label: comp1,", "{label: comp1, label: b,",
+     ["synthetic_spectra.yaml: line 34", "'label' twice"]),
+    (SPECTRA, "center: 732", "centre: 732", ["lines[0].centre: found an unknown key", "mean center?"]),
+    (SPECTRA, "n_bins: 1024", "n_bins: 1024\n1: 2", ["line", "a key that is not text; expected text"]),
+    (SPECTRA, "n_bins: 1024", "n_bins: 1024\n[a]: 2", ["line", "a key that is not text; expected text"]),
+    (SPECTRA, "n_bins: 1024", "n_bins: 1024\n!!str {a: b}: 2", ["line", "a key that is not text"]),
+    (SPECTRA, "n_bins: 1024", "n_bins: &a {<<: *a}", ["n_bins: found {'<<': ", "expected a whole number"]),
+    # the lines
+    (SPECTRA, "label: comp2,", "label: comp1,", ["lines[1].label: found 'comp1'", "a label of its own"]),
+    (SPECTRA, "label: comp2,", "label: '',", ["lines[1].label: found ''", "printable text"]),
+    (SPECTRA, "label: comp2,", "label: 2,",
+     ["lines[1].label: found 2; expected text (name of the component"]),
+    (SPECTRA, "label: comp2,", 'label: "a\\nb",', ["lines[1].label: found 'a\\nb'"]),
+    (SPECTRA, "label: comp2,", 'label: "\\ud800",', ["lines[1].label: found '\\ud800'"]),
+    (SPECTRA, "label: comp2,", f"label: {'x' * 201},", ["lines[1].label", "at most 200 characters"]),
+    (SPECTRA, "width: 3.2", "width: wide", ["lines[0].width: found 'wide'; expected a number", "in nm"]),
+    (SPECTRA, "width: 3.2", "width: '3.2'", ["lines[0].width: found '3.2'; expected a number"]),
+    (SPECTRA, "width: 3.2", "width: .nan", ["lines[0].width: found nan; expected a finite number"]),
+    (SPECTRA, "width: 3.2", "width: .inf", ["lines[0].width: found inf; expected a finite number"]),
+    (SPECTRA, "width: 3.2", "width: 1e999", ["lines[0].width: found inf; expected a finite number"]),
+    (SPECTRA, "width: 3.2", "width: true", ["lines[0].width: found true; expected a number"]),
+    (SPECTRA, "width: 3.2", "width: -3.2",
+     ["lines[0].width: found -3.2; expected a number of at least 0.001"]),
+    (SPECTRA, "width: 3.2", "width: 0", ["lines[0].width: found 0; expected a number of at least 0.001"]),
+    (SPECTRA, "width: 3.2", f"width: {10**400}", ["lines[0].width: found 1000"]),
+    (SPECTRA, "width: 3.2", f"width: {'9' * 5000}", ["synthetic_spectra.yaml: found what cannot be read"]),
+    (SPECTRA, "strength: 0.8", "strength: -1.2", ["lines[0].strength: found -1.2", "of at least -1"]),
+    (SPECTRA, FIRST_LINE, "comp1", ["lines[0]: found 'comp1'; expected keys with values"]),
+    # the rest of the world
+    (SPECTRA, "n_components: 20", "n_components: 19",
+     ["n_components: found 19; expected 20, the number of lines"]),
+    (SPECTRA, "n_bins: 1024", "n_bins: 1", ["n_bins: found 1; expected a number of at least 2"]),
+    (SPECTRA, "n_bins: 1024", "n_bins: 1024.0", ["n_bins: found 1024.0; expected a whole number"]),
+    (SPECTRA, "n_bins: 1024", "n_bins: '1024'", ["n_bins: found '1024'; expected a whole number"]),
+    (SPECTRA, "n_bins: 1024", "n_bins: true", ["n_bins: found true; expected a whole number"]),
+    (SPECTRA, "wavelength_min: 300", "wavelength_min: 1200",
+     ["wavelength_max: found 1200", "above wavelength_min"]),
+    (SPECTRA, "range: [3000, 7000]", "range: [7000, 3000]",
+     ["sampling.temperature.range: found [7000, 3000]"]),
+    (SPECTRA, "range: [3000, 7000]", "range: [0, 7000]",
+     ["temperature.range: found [0.0, 7000.0]", "above 0 K"]),
+    (SPECTRA, "range: [3000, 7000]", "range: [3000]", ["temperature.range[1]: found nothing", "[low, high]"]),
+    (SPECTRA, "range: [3000, 7000]", "range: 3000", ["temperature.range: found 3000; expected a list"]),
+    (SPECTRA, "range: [0.01, 0.15]", "range: [0, 0.15]",
+     ["noise.range: found [0.0, 0.15]", "0 < low < high"]),
+    (SPECTRA, "range: [0.0, 1.0]", "range: [-1.0, 1.0]",
+     ["abundance.range: found [-1.0, 1.0]", "at least 0"]),
+    (SPECTRA, "range: [0.0, 1.0]", "range: [0.0, 2.0]",
+     ["lines[1].strength: found -0.6", "highest abundance 2"]),
+    (SPECTRA, "distribution: log_uniform", "distribution: lognormal",
+     ["distribution: found 'lognormal'; expected 'uniform' or 'log_uniform'"]),
+    (SPECTRA, "line_law: linear", "line_law: cubic", ["line_law: found 'cubic'; expected 'linear' or"]),
+    # the splits
+    (DISTRIBUTION, "components: [comp10]", "components: [comp99]",
+     ["splits.train.distribution.combinations[1].components[0]: found 'comp99'", "one of comp1, comp2",
+     "did you mean"]),
+    (DISTRIBUTION, "components: [comp10]", "components: [comp10, comp10]",
+     ["splits.train.distribution.combinations[1].components[1]: found 'comp10' a second time"]),
+    (DISTRIBUTION, "components: [comp10]", "components: comp10",
+     ["combinations[1].components: found 'comp10'"]),
+    (DISTRIBUTION, "weight: 1.0", "weight: -1.0", ["combinations[0].weight: found -1.0", "at least 0"]),
+    (DISTRIBUTION, "weight: 1.0", "weight: .nan", ["combinations[0].weight: found nan", "a finite number"]),
+    (DISTRIBUTION, TEST_LAW, TEST_LAW.replace("1.0", "0"),
+     ["splits.test.distribution.combinations: found weights that sum to 0; expected weights"]),
+    (DISTRIBUTION, TEST_LAW, TEST_LAW.replace("]}", "], ranges: {comp4: [1, 0.5]}}"),
+     ["ranges.comp4: found [1, 0.5]"]),
+    (DISTRIBUTION, TEST_LAW, TEST_LAW.replace("]}", "], ranges: {comp4: [-1, 1]}}"),
+     ["ranges.comp4: found [-1.0, 1.0]"]),
+    (DISTRIBUTION, TEST_LAW, TEST_LAW.replace("]}", "], ranges: {comp4: [0, 9]}}"),
+     ["ranges.comp4", "abundance 9"]),
+    (DISTRIBUTION, TEST_LAW, TEST_LAW.replace("]}", "], ranges: {comp5: [0, 1]}}"),
+     ["ranges.comp5", "comp10, comp4"]),
+    (DISTRIBUTION, "  test:", "  exam:", ["splits.test: found nothing; expected the splits train and test"]),
+    (DISTRIBUTION, "  test:", "  ../test:", ["splits.'../test'", "letters, digits"]),
+    (DISTRIBUTION, "n_samples: 4096", "n_samples: 0", ["splits.train.n_samples: found 0"]),
+    (DISTRIBUTION, "type: component_combinations", "type: sampling_code",
+     ["splits.train.distribution.type: found sampling_code",
+     "type: function", 'callable: "module:function"']),
+    (DISTRIBUTION, "type: component_combinations", "type: combinations",
+     ["splits.train.distribution.type: found 'combinations'", "component_combinations, function"]),
+    (DISTRIBUTION, "type: component_combinations", "type: mixture", ["distribution.type: found 'mixture'"]),
+    (DISTRIBUTION, "type: component_combinations", "type: [a]", ["distribution.type: found ['a']"]),
+    (DISTRIBUTION, "type: component_combinations", "kind: x", ["distribution.type: found nothing"]),
+    (DISTRIBUTION, "type: component_combinations", "type: function",
+     ["distribution.combinations: found an unknown key"]),
+    # training
+    (TRAINING, "weight_decay: 1e-4", "weight_decay: -1",
+     ["weight_decay: found -1; expected a number of at least 0"]),
+    (TRAINING, "learning_rate: 1e-3", "learning_rate: abc",
+     ["learning_rate: found 'abc'; expected a number (step size of the optimizer, greater than 0)."]),
+    (TRAINING, "learning_rate: 1e-3", "learning_rate: 0",
+     ["learning_rate: found 0; expected a number greater than 0"]),
+    (TRAINING, "epochs: 20", "epochs: 2.5", ["epochs: found 2.5; expected a whole number"]),
+    (TRAINING, "epochs: 20", "epochs: 0\nseed: -1", ["epochs: found 0", "(and 1 more)."]),
+    (TRAINING, "epochs: 20", "epochs: 20\nn_bins: 512",
+     ["n_bins: found 512; expected 1024 as in configs/synth"]),
+    (TRAINING, "epochs: 20", "epochs: 20\nn_components: 2",
+     ["n_components: found 2; expected 20 as in configs/synth"]),
+    (TRAINING, "hidden_dims: [128, 64]", "hidden_dims: [128, '64']", ["hidden_dims[1]: found '64'"]),
+    (TRAINING, "hidden_dims: [128, 64]", "hidden_dims: []", ["hidden_dims: found nothing", "for mlp"]),
+    (TRAINING, "dropout_rate: 0.0", "dropout_rate: 1",
+     ["dropout_rate: found 1; expected a number less than 1"]),
+    (TRAINING, "model_type: mlp", "model_type: rnn",
+     ["model_type: found 'rnn'; expected mlp, cnn, linear or"]),
+    (TRAINING, "model_type: mlp", "model_type: 'collections:No'",
+     ["model_type: found 'collections:No', which is not"]),
+    (TRAINING, "model_type: mlp", "model_type: 'no_such:No'",
+     ["model_type: found 'no_such:No'", "ModuleNotFound"]),
+    (TRAINING, "optimizer: adamw", "optimizer: lbfgs",
+     ["optimizer: found 'lbfgs'; expected 'adamw', 'adam' or 'sgd'"]),
+    (TRAINING, "optimizer: adamw", "optimizer: 1", ["optimizer: found 1; expected 'adamw', 'adam' or 'sgd'"]),
+    (TRAINING, "device: auto", "device: gpu",
+     ["device: found 'gpu'; expected auto, cpu, cuda, cuda:N or mps"]),
+    # analysis
+    (ANALYSIS, "x_component: comp10", "x_component: comp99",
+     ["plot_config.x_component: found 'comp99'", "1 to 20"]),
+    (ANALYSIS, "x_component: comp10", "x_component: 21", ["plot_config.x_component: found 21", "1 to 20"]),
+    (ANALYSIS, "x_component: comp10", "x_component: 0",
+     ["plot_config.x_component: found 0; expected the label"]),
+    (ANALYSIS, "x_component: comp10", "x_component: true", ["plot_config.x_component: found true"]),
+    (ANALYSIS, "x_component: comp10", "x_component: 4",
+     ["plot_config.y_component: found 'comp4'", "other than"]),
+    # meta
+    (META, "data_seed: [42]", "data_seed: []", ["data_seed: found []; expected at least 1 in the list"]),
+    (META, "data_seed: [42]", "data_seed: true",
+     ["data_seed: found true; expected a list (one whole number"]),
+    (META, "data_seed: [42]", "data_seed: [true]", ["data_seed[0]: found true; expected a whole number"]),
+    (META, "data_seed: [42]", "data_seed: [1.5]", ["data_seed[0]: found 1.5; expected a whole number"]),
+    (META, "data_seed: [42]", "data_seed: ['42']", ["data_seed[0]: found '42'; expected a whole number"]),
+    (META, "data_seed: [42]", "data_seed: [-1]", ["data_seed[0]: found -1; expected a number of at least 0"]),
+    (META, "data_seed: [42]", "data_seed: [4294967296]", ["data_seed[0]", "at most 4294967295"]),
+    (META, "data_seed: [42]", "data_seed: [1, 2, 1]", ["data_seed[2]: found 1 a second time"]),
+    (META, "data_seed: [42]", "data_seed:", ["data_seed: found nothing; expected a list"]),
+    (META, "run_training: true", "run_training: 1", ["run_training: found 1; expected true or false"]),
+    (META, "exp_dir: exp ", "exp_dir: '' ", ["exp_dir: found ''; expected printable text"]),
+    (META, "exp_dir: exp ", 'exp_dir: "a\\0b" ', ["exp_dir: found 'a\\x00b'; expected printable text"]),
+    (META, "configs/training.yaml ", "configs/nowhere.yaml ",
+     ["training_config_path: found 'configs/nowhere.yaml', where there is no file",
+     "relative to the meta file"]),
+    (META, "configs/training.yaml ", "configs ",
+     ["training_config_path: found 'configs', where there is no file"]),
+    (META, "configs/training.yaml ", "x" * 3000, ["training_config_path: found 'xxx"]),
+    (META, "analysis_config_path:", "# analysis", ["meta_config.yaml: analysis_config_path: found nothing"]),
+    (META, "configs/training.yaml ", "configs/analysis.yaml ",
+     ["configs/analysis.yaml: plot_config: found an unknown key"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "old", "new", "parts"), ONE_KEY, ids=[case[2].strip()[:40] for case in ONE_KEY])
+def test_refused(meta: Path, file: str, old: str, new: str, parts: list[str]) -> None:
+    edit(meta, file, old, new)
+    message = refused(meta, *parts)
+    if not new.startswith("configs/analysis"):
+        assert message.startswith(str(meta) if file == META else file)
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"", "found nothing; expected a YAML file with keys and values"),
+        (b"# only a comment\n", "found nothing"),
+        (b"just some text", "found 'just some text'"),
+        (b"[1, 2]", "found [1, 2]"),
+        (b"a: [1, 2", "found text that is not YAML"),
+        (b"a: 1\n---\nb: 2\n", "found text that is not YAML"),
+        (b"a: b: c", "line 1: found text that is not YAML (mapping values are not allowed here)"),
+        (b"\xff\xfe\x00a", "found what cannot be read"),
+        (b"a: \x07", "found what cannot be read"),
+        (b"PK\x03\x04 binary", "found what cannot be read"),
+        (
+            b"a: !!python/object/apply:os.system ['exit 1']",
+            "the tag 'tag:yaml.org,2002:python/object/apply:os.system'",
+        ),
+        (b"a: !!python/name:os.system", "found the tag"),
+        (b"a: !!set {b, c}", "found the tag"),
+        (b"a: !mine 1", "line 1: found the tag '!mine'; expected plain YAML without tags"),
+        (b"a: !!int x", "found what cannot be read"),
+        (b"a: !!bool x", "found what cannot be read"),
+        (b"a: !!int ''", "found what cannot be read"),
+        (b"a: !!map [b]", "found text that is not YAML"),
+        (b"a: *nowhere", "found text that is not YAML"),
+        (b"a: " + b"[" * 5000, "found lists or mappings nested too deeply"),
+        (b"&a {a: *a}", "found "),
+    ],
+)
+def test_refused_documents(meta: Path, file: str, content: bytes, part: str) -> None:
+    (meta.parent / file).write_bytes(content)
+    assert refused(meta, part).startswith(str(meta) if file == META else file)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_missing_file(meta: Path, file: str) -> None:
+    (meta.parent / file).unlink()
+    message = refused(meta, file)
+    if file != META:
+        assert f"{meta}: " in message
+        assert "_config_path: found" in message
+
+
+def test_python_tags_run_nothing(meta: Path, tmp_path: Path) -> None:
+    (meta.parent / ANALYSIS).write_text(
+        f"a: !!python/object/apply:pathlib.Path.touch [{tmp_path / 'made'}]", encoding="utf-8"
+    )
+    refused(meta, "expected plain YAML without tags")
+    assert not (tmp_path / "made").exists()
+
+
+def test_many_aliases_stay_small(meta: Path) -> None:
+    rows = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
+    (meta.parent / ANALYSIS).write_text("\n".join(rows) + "\nplot_config: *a29\n", encoding="utf-8")
+    refused(meta, "a0: found an unknown key")
+    (meta.parent / ANALYSIS).write_text("plot_config: {x_component: 1, y_component: &a [[*a], *a]}", encoding="utf-8")
+    refused(meta, "plot_config.y_component: found [")
+
+
+# --- the models afterwards
+
+
+def test_nothing_can_be_changed() -> None:
+    config = load(SHIPPED)
+    law = config.distribution.splits["train"].distribution
+    assert isinstance(law, CombinationLaw)
+    assert isinstance(law.combinations, tuple)
+    assert isinstance(config.spectra.lines, tuple)
+    with pytest.raises(AttributeError):
+        config.directory = Path()  # type: ignore[misc]
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        config.training.epochs = 3  # type: ignore[misc]
+    for mapping in (config.distribution.splits, law.combinations[0].ranges):
+        with pytest.raises(TypeError):
+            mapping["new"] = None  # type: ignore[index]
+
+
+def test_copies_are_equal() -> None:
+    config = load(ORIGINAL)
+    assert copy.deepcopy(config) == config
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert hash(config) == hash(load(ORIGINAL))
+
+
+@pytest.mark.parametrize("path", [SHIPPED, ORIGINAL])
+def test_as_dict_can_be_written_and_read_again(path: Path, tmp_path: Path) -> None:
+    config = load(path)
+    sections = config.as_dict()
+    assert str(config.directory) not in json.dumps(sections)
+    meta = tmp_path / META
+    (tmp_path / "configs").mkdir()
+    for file, section in zip(FILES, sections.values(), strict=True):
+        (tmp_path / file).write_text(yaml.safe_dump(section), encoding="utf-8")
+    assert load(meta).as_dict() == sections
+
+
+def test_with_training_and_with_meta_are_validated() -> None:
+    config = load(SHIPPED)
+    changed = config.with_training(epochs=2, hidden_dims=[8]).with_meta(training_seed=[1, 2])
+    assert (changed.training.epochs, changed.training.hidden_dims) == (2, (8,))
+    assert changed.meta.training_seed == (1, 2)
+    assert changed.spectra is config.spectra
+    assert config.training.epochs == 20
+    for change, part in (
+        ({"epoch": 2}, "epoch: found"),
+        ({"epochs": 0}, "epochs: found"),
+        ({"n_bins": 3}, "n_bins"),
+    ):
+        with pytest.raises(ConfigError, match=f"^configs/training.yaml: {part}"):
+            config.with_training(**change)
+    with pytest.raises(ConfigError, match="training_seed: found"):
+        config.with_meta(training_seed=[])
+
+
+def test_exp_dir_is_relative_to_the_meta_file(meta: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path.parent)
+    config = load(meta.relative_to(tmp_path.parent))
+    assert config.exp_dir == (tmp_path / "exp").resolve()
+    assert config.with_meta(exp_dir=str(tmp_path / "b")).exp_dir == (tmp_path / "b").resolve()
+
+
+def test_mixture_law_is_for_the_program_only() -> None:
+    config = load(SHIPPED)
+    law = config.distribution.splits["train"].distribution
+    mixture = MixtureLaw(parts=((0.5, law), (0.5, FunctionLaw(callable="a:b"))))
+    split = Split(n_samples=3, distribution=mixture)
+    assert split.distribution == mixture
+    assert json.dumps(split.model_dump(mode="json"))
+    splits = DistributionConfig(splits={**config.distribution.splits, "mixed": split})
+    assert splits.splits["mixed"].distribution == mixture
+    with pytest.raises(pydantic.ValidationError, match="component_combinations"):
+        Split.model_validate(split.model_dump())
+
+
+def described(model: type[pydantic.BaseModel]) -> list[str]:
+    schema = model.model_json_schema()
+    parts = [schema, *schema.get("$defs", {}).values()]
+    return [key for part in parts for key, field in part["properties"].items() if not field.get("description")]
+
+
+def test_every_field_has_a_description() -> None:
+    sections = [
+        MetaConfig,
+        *(type(getattr(load(SHIPPED), name)) for name in ("spectra", "training", "analysis")),
+    ]
+    for model in (*sections, DistributionConfig):
+        assert described(model) == []
+
+
+# --- functions of one's own
+
+
+def test_function_law_beside_the_meta_file(meta: Path) -> None:
+    module = meta.parent / "my_law_of_abundances.py"
+    module.write_text("def draw(n, rng):\n    return {}\n\nfixed = 3\n", encoding="utf-8")
+    old = "      type: component_combinations\n      combinations:\n" + TEST_LAW
+    edit(meta, DISTRIBUTION, old, "      type: function\n      callable: my_law_of_abundances:draw\n\n  # For")
+    before = list(sys.path)
+    law = load(meta).distribution.splits["test"].distribution
+    assert law == FunctionLaw(callable="my_law_of_abundances:draw")
+    assert sys.path == before
+    assert resolve_callable("my_law_of_abundances:draw", meta.parent)(1, None) == {}
+    edit(meta, DISTRIBUTION, ":draw", ":fixed")
+    with pytest.raises(ConfigError, match=r"splits\.test\.distribution\.callable: found .*cannot be called"):
+        load(meta)
+
+
+@pytest.mark.parametrize("body", ["1 / 0", "raise SystemExit(3)", "def (", "import no_such_module_at_all"])
+def test_failing_import_is_one_sentence(tmp_path: Path, body: str) -> None:
+    (tmp_path / "failing_module.py").write_text(body + "\n", encoding="utf-8")
+    before = list(sys.path)
+    with pytest.raises(ConfigError, match="^a.yaml: b: found 'failing_module:f', whose import fails") as caught:
+        resolve_callable("failing_module:f", tmp_path, key="b", file="a.yaml")
+    assert_one_sentence(str(caught.value))
+    assert sys.path == before
+
+
+def test_module_name_that_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("def dumps():\n    return 1\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="another module of that name .* expected another name for json.py"):
+        resolve_callable("json:dumps", tmp_path)
+
+
+# --- anything at all
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(["comp1", "mlp", "train"]),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=4) | st.integers(), v, max_size=3),
+    max_leaves=6,
+)
+SECTIONS = {name: yaml.safe_load((SHIPPED.parent / name).read_text(encoding="utf-8")) for name in FILES}
+
+
+def places(value: object, path: tuple = ()) -> list[tuple]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path + (key,) for key, _ in items] + [p for key, inner in items for p in places(inner, path + (key,))]
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+def test_any_change_is_accepted_or_refused_in_one_sentence(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    name = data.draw(st.sampled_from(FILES))
+    document = copy.deepcopy(SECTIONS[name])
+    *path, last = data.draw(st.sampled_from(places(document)))
+    parent = document
+    for step in path:
+        parent = parent[step]
+    action = data.draw(st.sampled_from(["replace", "remove", "add"]))
+    if action == "remove":
+        del parent[last]
+    elif action == "add" and isinstance(parent, dict):
+        parent[data.draw(st.text(max_size=8))] = data.draw(VALUES)
+    else:
+        parent[last] = data.draw(VALUES)
+    check_document(tmp_path_factory, name, yaml.dump(document).encode("utf-8", "replace"))
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+def test_any_text_is_accepted_or_refused_in_one_sentence(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    name = data.draw(st.sampled_from(FILES))
+    content = (SHIPPED.parent / name).read_bytes()
+    start = data.draw(st.integers(0, len(content)))
+    stop = data.draw(st.integers(start, min(len(content), start + 20)))
+    patch = data.draw(
+        st.binary(max_size=4) | st.sampled_from([b"[", b"]", b"{", b": ", b"&a ", b"*a", b"!!", b"- ", b"\t", b"\n"])
+    )
+    check_document(tmp_path_factory, name, content[:start] + patch + content[stop:])
+
+
+def check_document(factory: pytest.TempPathFactory, name: str, content: bytes) -> None:
+    folder = factory.getbasetemp() / "any"
+    meta = copy_files(SHIPPED, folder)
+    (folder / name).write_bytes(content)
+    try:
+        assert isinstance(load(meta), Config)
+    except ConfigError as error:
+        assert_one_sentence(str(error))

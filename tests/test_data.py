@@ -1,0 +1,176 @@
+"""Spectra: bit for bit reproducible, each number from its own stream; and the scaling that networks read through."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import combinations, shipped, small_experiment
+
+from spectral_tutorial import data
+from spectral_tutorial.data import InputTransform, Spectra
+from spectral_tutorial.physics import World
+from spectral_tutorial.sections import Sampled, SpectraConfig, Split
+
+WORLD = SpectraConfig.model_validate(small_experiment()["spectra"])
+ALONE = combinations([], ["comp6"], ["comp4"])
+
+
+def generate(n: int = 150, name: str = "train", seed: int = 42, law: Any = ALONE, **kwargs: Any) -> Spectra:
+    split = Split.model_validate({"n_samples": n, "distribution": law})
+    return data.generate(WORLD, split, name=name, seed=seed, **kwargs)
+
+
+def normals(spectra: Spectra) -> Any:
+    """The standard normal draws behind the noise."""
+    mean = World.from_config(WORLD).mean_flux(spectra.temperature, spectra.abundance)
+    return (spectra.flux / mean - 1) / spectra.noise_level[:, None]
+
+
+def assert_equal(one: Spectra, other: Spectra) -> None:
+    for name in data.ROW_ARRAYS:
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+
+
+def test_reruns_are_bit_identical_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = generate()
+    for threads in (1, 2, 7):
+        monkeypatch.setattr(os, "cpu_count", lambda threads=threads: threads)
+        assert_equal(generate(), reference)
+
+
+def test_arrays_are_as_documented() -> None:
+    spectra = generate()
+    assert len(spectra) == 150
+    assert spectra.labels == WORLD.labels
+    assert spectra.flux.dtype == np.float32
+    shapes = {"flux": (150, 64), "abundance": (150, 6), "temperature": (150,), "noise_level": (150,)}
+    assert {name: getattr(spectra, name).shape for name in data.ROW_ARRAYS} == shapes
+    assert spectra.wavelength[[0, -1]] == pytest.approx([300, 1200])
+    assert 3000 <= spectra.temperature.min() < spectra.temperature.max() <= 7000
+    assert 0.01 <= spectra.noise_level.min() < spectra.noise_level.max() <= 0.15
+    assert normals(spectra).std() == pytest.approx(1, abs=0.03)
+
+
+def test_given_arrays_are_filled_with_the_same_numbers() -> None:
+    split = Split.model_validate({"n_samples": 150, "distribution": ALONE})
+    out = {name: np.full(*shape[:1], np.nan, shape[1]) for name, shape in data.array_shapes(WORLD, split).items()}
+    spectra = generate(out=out)
+    assert spectra.flux is out["flux"]
+    assert_equal(spectra, generate())
+
+
+def test_more_spectra_leave_the_first_ones_temperature_noise_level_and_noise_alone() -> None:
+    few, many = generate(100), generate(300)
+    np.testing.assert_array_equal(many.temperature[:100], few.temperature)
+    np.testing.assert_array_equal(many.noise_level[:100], few.noise_level)
+    np.testing.assert_allclose(normals(many)[:100], normals(few), atol=1e-4)
+
+
+def test_another_law_changes_nothing_but_abundance_and_what_follows_from_it() -> None:
+    one, other = generate(), generate(law=combinations(["comp4", "comp6"]))
+    np.testing.assert_array_equal(one.temperature, other.temperature)
+    np.testing.assert_array_equal(one.noise_level, other.noise_level)
+    np.testing.assert_allclose(normals(one), normals(other), atol=1e-4)
+    assert (one.abundance != other.abundance).any()
+
+
+@pytest.mark.parametrize("other", [{"name": "val"}, {"seed": 43}])
+def test_splits_and_seeds_share_no_random_numbers(other: dict[str, Any]) -> None:
+    """All of 150 x 64 noise draws differ and do not correlate; nor do temperatures and noise levels."""
+    one, two = generate(), generate(**other)
+    assert abs(np.corrcoef(normals(one).ravel(), normals(two).ravel())[0, 1]) < 0.05
+    for name in ("temperature", "noise_level"):
+        assert not np.isin(getattr(one, name), getattr(two, name)).any()
+        assert abs(np.corrcoef(getattr(one, name), getattr(two, name))[0, 1]) < 0.35
+
+
+def test_streams_of_one_split_are_independent_of_each_other() -> None:
+    """No chunk of noise repeats another, and temperature, noise level and abundance do not follow each other."""
+    noise = normals(generate(3 * data.CHUNK)).reshape(3, -1)
+    assert np.abs(np.corrcoef(noise) - np.eye(3)).max() < 0.07
+    spectra = generate(600, law=combinations(["comp4"]))
+    rows = np.stack([spectra.temperature, spectra.noise_level, spectra.of("comp4")[:, 0]])
+    assert np.abs(np.corrcoef(rows) - np.eye(3)).max() < 0.2
+
+
+def test_chosen_rows_and_components() -> None:
+    spectra = generate(20)
+    for index in ([3, 5], np.arange(20) % 2 == 0, slice(4, 9)):
+        some = spectra.take(index)
+        np.testing.assert_array_equal(some.flux, spectra.flux[index])
+        np.testing.assert_array_equal(some.temperature, spectra.temperature[index])
+    np.testing.assert_array_equal(spectra.of("comp6", "comp1"), spectra.abundance[:, [5, 0]])
+    with pytest.raises(ValueError, match="unknown component 'comp7'; expected one of comp1, "):
+        spectra.of("comp7")
+
+
+def test_arrays_of_ones_own() -> None:
+    spectra = Spectra.from_arrays([1, 2, 3], np.ones((2, 3)), abundance=[[0.5], [0.6]], labels=("iron",))
+    np.testing.assert_array_equal(spectra.of("iron")[:, 0], [0.5, 0.6])
+    assert np.isnan(spectra.temperature).all()
+    assert "2 spectra x 3 bins" in repr(spectra)
+    for wrong, complaint in (
+        ({"flux": np.ones((2, 4))}, r"flux has shape \(2, 4\); expected \(N, 3\)"),
+        ({"abundance": [[1.0, 2.0]] * 2}, r"abundance has shape \(2, 2\); expected \(2, 1\)"),
+        ({"temperature": 5000.0}, r"temperature has shape \(\); expected \(2,\)"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            Spectra.from_arrays(**{"wavelength": [1, 2, 3], "flux": np.ones((2, 3)), "labels": ("iron",)} | wrong)
+
+
+@pytest.mark.parametrize("kind", ["standardize", "log_standardize"])
+def test_standardized_training_has_mean_0_in_each_bin_and_overall_deviation_1(kind: str) -> None:
+    flux = generate().flux
+    inputs = InputTransform(kind).fit(flux).transform(flux).astype(float)
+    assert np.abs(inputs.mean(axis=0)).max() < 1e-6
+    assert inputs.std() == pytest.approx(1, abs=1e-6)
+    assert inputs.std(axis=0).max() > 1.2 * inputs.std(axis=0).min(), "bins keep their own scale"
+
+
+@pytest.mark.parametrize("kind", ["none", "log", "standardize", "log_standardize"])
+def test_other_splits_are_scaled_by_training_alone_and_in_blocks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The formula, written out with the training split's mean and deviation; blocks of any size give the same."""
+    train, test = generate().flux, generate(90, "test").flux
+    read = (lambda x: np.log(x.astype(float))) if kind.startswith("log") else (lambda x: x.astype(float))
+    mean, scale = (read(train).mean(axis=0), 1.0) if kind.endswith("standardize") else (0.0, 1.0)
+    if kind.endswith("standardize"):
+        scale = (read(train) - mean).std()
+    whole = InputTransform(kind).fit(train).transform(test)
+    assert whole.dtype == np.float32
+    np.testing.assert_allclose(whole, (read(test) - mean) / scale, rtol=1e-5, atol=1e-5)
+    monkeypatch.setattr(InputTransform, "BLOCK", 17)
+    out = np.empty_like(whole)
+    assert InputTransform(kind).fit(train).transform(test, out=out) is out
+    np.testing.assert_allclose(out, whole, rtol=1e-6, atol=1e-6)
+
+
+def test_flux_that_is_not_positive_has_a_finite_logarithm() -> None:
+    flux = np.array([[1.0, 0.0, -0.5]], np.float32)
+    np.testing.assert_allclose(InputTransform("log").fit(flux).transform(flux), [[0, np.log(1e-6), np.log(1e-6)]])
+
+
+def test_composed_spectra_hold_both_components_and_the_continuum_of_the_first() -> None:
+    """Against the forward model itself: the product of two singles over a blank is a spectrum with both lines."""
+    noiseless = Sampled(range=(1e-4, 1e-4), distribution="uniform")
+    world = shipped().spectra
+    world = world.model_copy(update={"sampling": world.sampling.model_copy(update={"noise": noiseless})})
+    split = shipped().distribution.splits["train"].model_copy(update={"n_samples": 600})
+    singles = data.generate(world, split, name="train", seed=42)
+    made = data.compose(singles, "comp10", "comp4", 50, np.random.default_rng(0))
+    assert len(made) == 50
+    assert (made.of("comp10", "comp4") > 0).all()
+    assert (np.count_nonzero(made.abundance, axis=1) == 2).all()
+    error = np.log(made.flux / World.from_config(world).mean_flux(made.temperature, made.abundance))
+    # The blank's temperature is only near that of the second spectrum, and smoothing rounds it off at its ends.
+    assert np.median(np.abs(error)) < 0.03
+    assert np.abs(np.diff(error, axis=1)).max() < 0.02
+
+
+def test_replacing_the_last_spectra_keeps_the_number_and_the_rest() -> None:
+    many, few = generate(100), generate(10, name="test", law=combinations(["comp6", "comp4"]))
+    mixed = data.replace_last(many, few)
+    assert_equal(mixed.take(slice(0, 90)), many.take(slice(0, 90)))
+    assert_equal(mixed.take(slice(90, None)), few)

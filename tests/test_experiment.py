@@ -1,0 +1,250 @@
+"""What can be asked of an experiment, what a run leaves behind, and the claims of the shipped configuration."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import ORIGINAL, PLOTS, SHIPPED, files_in, shrink_fooled, small_experiment, write_experiment
+
+from spectral_tutorial import Experiment, analysis, limits, training
+from spectral_tutorial.config import load
+from spectral_tutorial.experiment import PLOTS as DRAWN
+
+OWN_NETWORK = """
+from torch import nn
+
+class Own(nn.Sequential):
+    def __init__(self, n_bins, n_components, hidden_dims, dropout_rate, activation):
+        first, last = nn.Linear(n_bins, 8), nn.Linear(8, n_components)
+        super().__init__(first, nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.1), last)
+"""
+
+
+@pytest.fixture
+def small(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
+    """The finished small experiment: reading it writes nothing."""
+    shrink_fooled(monkeypatch)
+    return Experiment.from_yaml(small_run / "meta_config.yaml")
+
+
+def expected_files(
+    splits: tuple[str, ...], judged: tuple[str, ...], seeds: dict[str, list[int]], steps: dict[str, list[int]]
+) -> set[str]:
+    """What a run with every variant leaves, as DESIGN and the reference page list it."""
+    arrays = ("flux.npy", "abundance.npy", "temperature.npy", "noise_level.npy", "status.json")
+    configs = ("meta_config", "synthetic_spectra", "data_distribution", "training", "analysis")
+    files = {f"configs/{name}.yaml" for name in configs} | {"configs/versions.json"}
+    files |= {"data/seed-42/wavelength.npy", "data/seed-42/metadata.json"}
+    files |= {f"data/seed-42/{split}/{name}" for split in splits for name in arrays}
+    files |= {f"analysis/{name}.csv" for name in ("trajectory_data", "seed_status", "gap_report")}
+    files |= {f"plots/{name}.png" for name in PLOTS}
+    for variant, trained in seeds.items():
+        tables = ("trajectory.csv", "seed_status.csv", "status.json", *(f"predictions-{name}.npy" for name in judged))
+        files |= {f"analysis/{variant}/data-42/{name}" for name in tables}
+        kept = ("history.csv", "status.json", *(f"step-{step:06d}.safetensors" for step in steps[variant]))
+        files |= {f"runs/seed-{seed}/data-42/{variant}/{name}" for seed in trained for name in kept}
+    return files
+
+
+def test_a_run_leaves_exactly_the_documented_files(small_run: Path) -> None:
+    """128 spectra in batches of 32 over 2 epochs: 8 steps; the fooled variant's 2 batches of 64 over 6: 12 steps."""
+    seeds = {"network": [123, 124], "oracle": [123, 124], "fooled": [123, 124, 125]}
+    steps = {"network": list(range(9)), "fooled": [0, 3, 6, 9, 12]}
+    exp = small_run / "exp"
+    names = files_in(exp)
+    left = {int(name[-18:-12]) for name in names if name.startswith("runs/seed-123/data-42/network/step-")}
+    assert {0, 1, 8} <= left <= set(steps["network"])
+    steps |= {"network": sorted(left), "oracle": sorted(left)}
+    assert names == expected_files(("train", "val", "test", "oracle_train"), ("val", "test"), seeds, steps)
+    assert set(DRAWN) == PLOTS
+    assert all((exp / f"plots/{name}.png").stat().st_size > 5000 for name in PLOTS)
+
+
+def test_the_record_can_itself_be_run(small: Experiment, small_run: Path) -> None:
+    record = load(small_run / "exp" / "configs" / "meta_config.yaml")
+    assert record.exp_dir == small.directory
+    assert record.spectra == small.config.spectra
+    assert record.training == small.config.training
+    assert record.distribution == small.config.distribution
+
+
+def test_histories_have_a_row_for_each_checkpoint_of_each_run(small: Experiment) -> None:
+    history = small.train()
+    assert list(history) == ["variant", "data_seed", "training_seed", "step", "epoch", "train_loss", "val_loss"]
+    assert history["training_seed"].unique().tolist() == [123, 124]
+    assert not history.duplicated(["training_seed", "step"]).any()
+    last = history[history["step"] == 8]
+    assert (last["epoch"] == 2).all()
+    assert last["val_loss"].notna().all()
+
+
+def test_predictions_are_those_of_the_kept_checkpoints_and_errors_those_of_the_predictions(small: Experiment) -> None:
+    predictions = small.predictions("fooled", "test")
+    assert predictions.training_seeds == (123, 124, 125)
+    assert predictions.components == ("comp6", "comp4")
+    assert predictions.values.shape == (3, 5, 64, 2)
+    assert predictions.steps.tolist() == [0, 3, 6, 9, 12]
+    np.testing.assert_array_equal(predictions.truth, small.data("test").of("comp6", "comp4"))
+    np.testing.assert_array_equal(predictions.last, predictions.values[:, -1])
+    mse = ((predictions.last - predictions.truth) ** 2).mean(axis=1)
+    table = small.final_errors("fooled", "test").set_index(["training_seed", "component"])["mse"]
+    for place, seed in enumerate(predictions.training_seeds):
+        for column, component in enumerate(predictions.components):
+            assert table[seed, component] == pytest.approx(mse[place, column], rel=1e-6)
+
+
+def test_validation_loss_is_the_mean_of_all_outputs_errors(small: Experiment) -> None:
+    """Six outputs: the loss times 6 is at least the two reported components' errors."""
+    loss = small.train().groupby("training_seed")["val_loss"].last()
+    reported = small.final_errors().groupby("training_seed")["mse"].sum()
+    assert (loss * 6 >= reported * (1 - 1e-6)).all()
+
+
+def test_report_on_disk_is_the_report(small: Experiment) -> None:
+    report = small.gap_report("network", "oracle", "fooled")
+    pd.testing.assert_frame_equal(report, pd.read_csv(small.directory / "analysis" / "gap_report.csv"))
+    assert list(report) == analysis.REPORT_COLUMNS
+    cases = {(method, component, split) for method, component, split, *_ in report.to_numpy()}
+    assert len(cases) == len(report) == 3 * 2 * 2
+    assert set(report["method"]) == {"network", "oracle", "fooled"}
+    assert set(small.gap_report("oracle")["method"]) == {"oracle"}
+    pd.testing.assert_frame_equal(report, pd.read_csv(small.directory / "analysis" / "gap_report.csv"))
+
+
+def test_bound_is_the_mean_over_the_split(small: Experiment) -> None:
+    for split in ("val", "test"):
+        s = small.data(split)
+        variance = limits.cramer_rao(small.world, s.temperature, s.abundance, s.noise_level, [5, 3]).mean(axis=0)
+        assert [small.bound[split, name] for name in ("comp6", "comp4")] == pytest.approx(variance.tolist())
+    assert set(small.reference_points) == {"predict nothing", "training mean", "best constant"}
+
+
+def test_what_does_not_exist_is_named(small: Experiment) -> None:
+    with pytest.raises(ValueError, match="no split 'tset'; expected one of .*train"):
+        small.data("tset")
+    with pytest.raises(ValueError, match="no plot 'pie'; expected one of spectral_lines"):
+        small.plot("pie")
+    assert str(small.directory) in repr(small)
+
+
+def test_every_data_seed_meets_every_training_seed(tmp_path: Path) -> None:
+    files = small_experiment()
+    files["meta"] |= {"data_seed": [42, 7], "training_seed": [5, 6]}
+    experiment = Experiment.from_yaml(write_experiment(tmp_path, files))
+    report = experiment.gap_report("network")
+    assert (report["n_data_seeds"] == 2).all()
+    assert (report["n_training_seeds"] == 2).all()
+    runs = experiment.final_errors()[["data_seed", "training_seed"]].drop_duplicates().to_numpy().tolist()
+    assert sorted(runs) == [[7, 5], [7, 6], [42, 5], [42, 6]]
+    assert (experiment.data("test", data_seed=7).temperature != experiment.data("test").temperature).all()
+    assert not np.array_equal(experiment.predictions().values, experiment.predictions(data_seed=7).values)
+
+
+def test_a_network_of_ones_own_that_cannot_be_stacked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With BatchNorm and torch's dropout: trained in turn, each seed read with its own weights and statistics."""
+    (tmp_path / "own_network.py").write_text(OWN_NETWORK, encoding="utf-8")
+    files = small_experiment()
+    files["training"] |= {"model_type": "own_network:Own"}
+    caplog.set_level("INFO", training.__name__)
+    experiment = Experiment.from_yaml(write_experiment(tmp_path, files))
+    errors = experiment.final_errors()
+    assert "one after another" in caplog.text
+    assert errors["mse"].nunique() == 4, "two seeds, two components"
+    losses = experiment.train().groupby("training_seed")["val_loss"].last() * 6
+    assert (errors.groupby("training_seed")["mse"].sum() <= losses * (1 + 1e-6)).all()
+
+
+def test_running_leaves_the_callers_state_alone(tmp_path: Path) -> None:
+    def state() -> list[Any]:
+        name, key, *rest = np.random.get_state()
+        generators = [random.getstate(), name, key.tolist(), rest, torch.get_rng_state().tolist()]
+        return [*generators, dict(mpl.rcParams), list(warnings.filters), torch.get_num_threads(), np.geterr()]
+
+    before = state()
+    experiment = Experiment.from_yaml(write_experiment(tmp_path))
+    experiment.gap_report("network")
+    experiment.plot("mse_trajectory")
+    assert state() == before
+
+
+@pytest.mark.slow
+def test_the_five_files_of_the_original_tutorial_run_unchanged(tmp_path: Path) -> None:
+    """No val, no oracle, components by number, twenty checkpoints by ratio: and everything is there afterwards."""
+    shutil.copytree(ORIGINAL, tmp_path / "mine")
+    experiment = Experiment.from_yaml(tmp_path / "mine" / "meta_config.yaml")
+    experiment.run()
+    assert experiment.reported == ("comp10", "comp4")
+    assert [len(experiment.data(name)) for name in ("train", "val", "test", "oracle_train")] == [4000, 1000, 1000, 4000]
+    report = experiment.gap_report()
+    assert set(report["method"]) == {"network", "oracle"}
+    assert set(report["split"]) == {"val", "test"}
+    assert (report["n_training_seeds"] == 5).all()
+    assert experiment.trajectories()["checkpoint"].max() == 21  # 378 steps, every 18th
+    assert {path.stem for path in (experiment.directory / "plots").iterdir()} == PLOTS
+
+
+# --- the shipped experiment
+
+
+@pytest.mark.slow
+class TestShipped:
+    """The claims about the shipped configuration, measured by ``run --all`` from nothing."""
+
+    @pytest.fixture
+    def exp(self, shipped_run: Any) -> Experiment:
+        return Experiment.from_yaml(SHIPPED, exp_dir=shipped_run.exp)
+
+    @pytest.fixture
+    def mse(self, exp: Experiment) -> Any:
+        report = pd.read_csv(exp.directory / "analysis" / "gap_report.csv")
+        return report.set_index(["method", "split", "component"])["mse_median"]
+
+    def test_the_network_reads_what_it_knows(self, mse: Any) -> None:
+        assert mse["network", "val", "comp10"] <= 0.001
+        assert mse["network", "val", "comp4"] <= 0.002
+
+    def test_the_gap_is_there_and_the_oracle_closes_it(self, mse: Any) -> None:
+        assert mse["network", "test", "comp4"] >= 30 * mse["network", "val", "comp4"]
+        assert mse["oracle", "test", "comp4"] <= 0.006
+
+    def test_no_seed_is_dead_and_there_are_eight(self, exp: Experiment) -> None:
+        for variant in ("network", "oracle"):
+            status = exp.seed_status(variant)
+            assert len(status) >= 8
+            assert (status["status"] == "ok").all()
+
+    def test_fooled_seeds_die_and_the_living_hardly_learn_comp4(self, exp: Experiment, mse: Any) -> None:
+        status = exp.seed_status("fooled").set_index("training_seed")["status"]
+        dead = status.index[status == "dead"].tolist()
+        assert len(status) == 32
+        assert 1 <= len(dead) <= 8
+        answers = exp.predictions("fooled", "val")
+        silent = answers.last.std(axis=1).max(axis=1) < 1e-3
+        assert dead == [seed for seed, still in zip(answers.training_seeds, silent, strict=True) if still]
+        assert mse["fooled", "val", "comp4"] >= 1 / 24
+
+    def test_no_reader_beats_the_bound_on_the_held_out_combination(self, exp: Experiment) -> None:
+        """In distribution one may: it knows that what is absent is exactly 0, which an unbiased reader does not."""
+        report = pd.read_csv(exp.directory / "analysis" / "gap_report.csv")
+        assert (report.loc[report["split"] == "test", "ratio_to_crlb"] > 1).all()
+
+    def test_the_run_left_every_plot_and_every_variant(self, exp: Experiment) -> None:
+        steps = training.checkpoint_steps(exp.config.training, 1280)
+        fooled = list(range(123, 155))
+        seeds = {"network": fooled[:8], "oracle": fooled[:8], "fooled": fooled}
+        kept = {"network": steps, "oracle": steps, "fooled": [0, 96, 192, 288, 384]}
+        splits = ("train", "val", "test", "oracle_train")
+        assert files_in(exp.directory) == expected_files(splits, ("val", "test"), seeds, kept)
+
+    def test_it_took_minutes(self, shipped_run: Any) -> None:
+        assert shipped_run.seconds < 300
+        assert "Traceback" not in shipped_run.log

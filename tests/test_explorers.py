@@ -1,0 +1,403 @@
+"""Explorers without a browser: what their JavaScript computes (in Node), what Python sees, and what a page gets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import traitlets
+from bs4 import BeautifulSoup
+from explorers.small import EVIL, SEEDS, shrink
+
+import spectral_tutorial as st
+from spectral_tutorial import explorers, models
+from spectral_tutorial.explorers import base, gap, packing, readers, sphinx_extension, train
+from spectral_tutorial.explorers.train import RANGES, TrainSettings, train_once
+
+BOOK = Path(__file__).resolve().parents[1] / "book"
+FIGURES = (explorers.SpectrumExplorer, explorers.GapExplorer, explorers.TrajectoryPlayer)
+every_figure = pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.kind)
+
+
+def open_small(folder: Path, label: str) -> st.Experiment:
+    folder.mkdir()
+    shutil.copyfile(BOOK / "meta_config.yaml", folder / "meta_config.yaml")
+    shutil.copytree(BOOK / "configs", folder / "configs")
+    return st.Experiment.from_yaml(shrink(folder, label))
+
+
+@pytest.fixture(scope="session")
+def exp(tmp_path_factory: pytest.TempPathFactory) -> st.Experiment:
+    return open_small(tmp_path_factory.mktemp("explorers") / "book", "comp4")
+
+
+@pytest.fixture(scope="session")
+def evil(tmp_path_factory: pytest.TempPathFactory) -> st.Experiment:
+    return open_small(tmp_path_factory.mktemp("evil") / "book", EVIL)
+
+
+@pytest.fixture
+def in_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv(base.BOOK_VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+# --- numbers: JavaScript against Python -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    found = shutil.which("node")
+    if found is None:
+        (pytest.fail if os.environ.get("SPECTRAL_TUTORIAL_REQUIRE_BROWSER") else pytest.skip)("no node on the path")
+    return found
+
+
+def random_settings(exp: st.Experiment, count: int = 200) -> list[dict[str, Any]]:
+    rng, n_lines = np.random.default_rng(0), len(exp.world.labels)
+    x, y = exp.world.index(exp.reported)
+    return [
+        {
+            "temperature": rng.uniform(3000, 7000),
+            "noise": rng.uniform(0, 0.15),
+            "draw": int(rng.integers(0, 1000)),
+            "abundances": [[k, rng.uniform(0, 1)] for k in {x, y, int(rng.integers(n_lines))}],
+        }
+        for _ in range(count)
+    ]
+
+
+def compute(node: str, folder: Path, exp: st.Experiment, payload: Any, settings: Any) -> dict[str, Any]:
+    module, data = folder / "gap.mjs", folder / "input.json"
+    module.write_text(base.module_text("gap"), encoding="utf-8")
+    content = {"world": base.describe_world(exp), "payload": payload, "settings": settings}
+    data.write_text(json.dumps(content), encoding="utf-8")
+    script = Path(__file__).with_name("explorers") / "read.mjs"
+    done = subprocess.run([node, script, module, data], capture_output=True, encoding="utf-8", check=True)
+    return json.loads(done.stdout)
+
+
+def python_spectra(exp: st.Experiment, settings: Any) -> tuple[Any, Any]:
+    abundance = np.zeros((len(settings), len(exp.world.labels)))
+    for row, setting in zip(abundance, settings, strict=True):
+        for k, value in setting["abundances"]:
+            row[k] = value
+    mean = exp.world.mean_flux([s["temperature"] for s in settings], abundance)
+    normal = np.stack([base.standard_normal(s["draw"], mean.shape[1]) for s in settings])
+    return mean, mean * (1.0 + np.array([[s["noise"]] for s in settings]) * normal)
+
+
+def trained_answers(exp: st.Experiment, flux: Any, names: list[str]) -> Any:
+    """Answers (N, readers, 2) of the networks as torch has them, float32, at the last checkpoint."""
+    step, data_seed = int(exp.predictions().steps[-1]), exp.config.meta.data_seed[0]
+    inputs = exp.pipeline.transform("network", data_seed).transform(flux.astype(np.float32))
+    outputs = exp.pipeline.networks("network", data_seed, step)(inputs)[:, :, exp.world.index(exp.reported)]
+    places = [exp.config.meta.training_seed.index(int(name.removeprefix("seed "))) for name in names]
+    return outputs[places].transpose(1, 0, 2)
+
+
+def as_shipped(payload: Any, flux: Any) -> Any:
+    """Answers (N, readers, 2) of torch modules that hold the weights as they travel, float64."""
+    answers = []
+    transform = payload["transform"]
+    for reader in payload["readers"]:
+        layers = [packing.unpack_layer(layer) for layer in reader["layers"]]
+        modules: list[torch.nn.Module] = []
+        for weights, bias in layers:
+            linear = torch.nn.Linear(weights.shape[1], weights.shape[0], dtype=torch.float64)
+            linear.weight.data, linear.bias.data = torch.from_numpy(weights), torch.from_numpy(bias)
+            modules += [linear, models.ACTIVATIONS[reader["activation"]]()]
+        values = np.log(np.maximum(flux, 1e-6)) if transform["log"] else flux
+        values = (values - np.array(transform["mean"] or 0.0)) / transform["scale"]
+        with torch.no_grad():
+            answers.append(torch.nn.Sequential(*modules[:-1])(torch.from_numpy(values)).numpy())
+    return np.stack(answers, axis=1)
+
+
+def test_the_page_computes_what_the_package_computes(exp: st.Experiment, node: str, tmp_path: Path) -> None:
+    settings, payload = random_settings(exp), explorers.GapExplorer(exp).payload
+    result = compute(node, tmp_path, exp, payload, settings)
+    mean, flux = python_spectra(exp, settings)
+    shown = [np.array([answer[key] for answer in result["answers"]]) for key in ("mean", "flux", "answers")]
+    assert np.array_equal(result["wavelength"], exp.world.wavelength)
+    np.testing.assert_allclose(shown[0], mean, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(shown[1], flux, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(shown[2], as_shipped(payload, flux), rtol=0, atol=1e-5)
+    names = [reader["name"] for reader in payload["readers"]]
+    np.testing.assert_allclose(shown[2], trained_answers(exp, flux, names), rtol=0, atol=2e-3)
+
+
+@pytest.mark.slow
+def test_the_networks_of_the_book_are_read_as_they_were_trained(built_book: Any, node: str, tmp_path: Path) -> None:
+    shipped = st.Experiment.from_yaml(built_book.folder / "book" / "meta_config.yaml")
+    settings, payload = random_settings(shipped), explorers.GapExplorer(shipped).payload
+    result = compute(node, tmp_path, shipped, payload, settings)
+    _, flux = python_spectra(shipped, settings)
+    shown = np.array([answer["answers"] for answer in result["answers"]])
+    names = [reader["name"] for reader in payload["readers"]]
+    np.testing.assert_allclose(shown, trained_answers(shipped, flux, names), rtol=0, atol=2e-3)
+
+
+def test_a_beer_lambert_world_is_the_same_in_the_page(
+    exp: st.Experiment, node: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = st.World(**{**vars(exp.world), "law": "beer_lambert"})
+    monkeypatch.setattr(type(exp), "world", other)
+    world = {**base.describe_world(exp), "law": "beer_lambert"}
+    monkeypatch.setattr(base, "describe_world", lambda _: world)
+    settings = random_settings(exp, 20)
+    result = compute(node, tmp_path, exp, None, settings)
+    mean, _ = python_spectra(exp, settings)
+    np.testing.assert_allclose([answer["mean"] for answer in result["answers"]], mean, rtol=1e-12)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "tanh"])
+@pytest.mark.parametrize("transform", ["none", "log", "standardize", "log_standardize"])
+def test_every_kind_of_network_is_read(
+    exp: st.Experiment, node: str, tmp_path: Path, activation: str, transform: str
+) -> None:
+    torch.manual_seed(1)
+    network = models.MLP(exp.config.spectra.n_bins, 2, (7, 5), 0.0, activation)
+    state = {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
+    fitted = st.data.InputTransform(transform).fit(exp.data("train").flux)
+    reader = {"kind": "network", "name": "a", "activation": activation, "layers": readers._layers(state, [0, 1])}
+    payload = {"readers": [reader], "transform": readers.describe_transform(fitted)}
+    settings = random_settings(exp, 20)
+    result = compute(node, tmp_path, exp, payload, settings)
+    _, flux = python_spectra(exp, settings)
+    shown = np.array([answer["answers"] for answer in result["answers"]])
+    np.testing.assert_allclose(shown, as_shipped(payload, flux), rtol=0, atol=1e-5)
+    with torch.no_grad():
+        trained = network(torch.from_numpy(fitted.transform(flux.astype(np.float32)))).numpy()
+    np.testing.assert_allclose(shown[:, 0], trained, rtol=0, atol=2e-3)
+
+
+def test_a_linear_map_is_one_more_reader(exp: st.Experiment, node: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    coefficients, intercept = rng.normal(size=(2, exp.config.spectra.n_bins)) / 100, [0.1, 0.2]
+    linear = explorers.linear_reader("linear map", coefficients, intercept)
+    explorer = explorers.GapExplorer(exp, readers=[linear])
+    settings = random_settings(exp, 20)
+    result = compute(node, tmp_path, exp, explorer.payload, settings)
+    _, flux = python_spectra(exp, settings)
+    shown = np.array([answer["answers"][-1] for answer in result["answers"]])
+    np.testing.assert_allclose(shown, np.log(flux) @ coefficients.T + intercept, atol=2e-3)
+    assert explorer.shown[-1] == "linear map"
+    assert explorer.payload_key() != explorers.GapExplorer(exp).payload_key()
+    with pytest.raises(ValueError, match="expected each once"):
+        explorers.GapExplorer(exp, readers=[linear, linear])
+
+
+def test_python_reads_what_the_page_reads(exp: st.Experiment, node: str, tmp_path: Path) -> None:
+    explorer = explorers.GapExplorer(exp, abundance=[0.3, 0.8], temperature=4200.0, noise=0.1, draw=7)
+    pairs = [[k, value] for k, value in zip(exp.world.index(exp.reported), [0.3, 0.8], strict=True)]
+    setting = {"temperature": 4200.0, "noise": 0.1, "draw": 7, "abundances": pairs}
+    (answer,) = compute(node, tmp_path, exp, explorer.payload, [setting])["answers"]
+    spectrum = explorer.spectrum()
+    np.testing.assert_allclose(spectrum.flux[0], answer["flux"], rtol=1e-6)
+    np.testing.assert_allclose(list(explorer.readings().values()), answer["answers"], atol=1e-5)
+    assert spectrum.of(*exp.reported).tolist() == [[0.3, 0.8]]
+
+
+def test_whole_numbers_survive_the_packing() -> None:
+    values = np.arange(-2047, 2048)
+    assert np.array_equal(packing.unpack(packing.pack(values)), values)
+    for wrong in (2048, 0.5, np.nan):
+        with pytest.raises(ValueError, match="expected whole numbers"):
+            packing.pack([wrong])
+    layer = packing.pack_layer(np.zeros((2, 3)), [0.0, 1.0])
+    assert np.array_equal(packing.unpack_layer(layer)[0], np.zeros((2, 3)))
+
+
+def test_the_noise_is_normal_and_another_in_each_draw() -> None:
+    draws = np.array([base.standard_normal(draw, 1024) for draw in range(20)])
+    assert abs(draws.mean()) < 0.03
+    assert abs(draws.std() - 1) < 0.03
+    assert np.abs(np.corrcoef(draws) - np.eye(20)).max() < 0.15
+
+
+def test_three_seeds_are_chosen_by_their_error(exp: st.Experiment) -> None:
+    table = exp.final_errors("network", "test")
+    ours = table[table["component"] == exp.reported[1]].sort_values("mse")["training_seed"].tolist()
+    assert readers.extreme_seeds(exp) == {ours[0]: "lowest", ours[1]: "median", ours[3]: "highest"}
+
+
+# --- traits -----------------------------------------------------------------------------------------------------------
+
+
+def test_values_are_synced_and_kept_within_their_ranges(exp: st.Experiment) -> None:
+    explorer = explorers.SpectrumExplorer(exp)
+    for name in ("temperature", "noise", "lines", "abundance", "draw"):
+        assert explorer.trait_metadata(name, "sync")
+    explorer.temperature, explorer.noise, explorer.abundance = 9e9, -1, [-1, 2]
+    assert (explorer.temperature, explorer.noise, explorer.abundance) == (7000, 0, [0, 1])
+    explorer.lines = ["comp1", "comp2"]
+    assert explorer.spectrum().of("comp1", "comp2").tolist() == [[0, 1]]
+    for wrong in (["comp1", "comp1"], ["comp1", "gold"], ["comp1"]):
+        with pytest.raises(traitlets.TraitError):
+            explorer.lines = wrong
+
+
+def test_players_and_gaps_refuse_what_they_do_not_have(exp: st.Experiment) -> None:
+    player = explorers.TrajectoryPlayer(exp)
+    player.checkpoint = 10_000
+    assert player.checkpoint == len(player.payload["steps"]) - 1
+    player.checkpoint = -5
+    assert player.checkpoint == 0
+    with pytest.raises(traitlets.TraitError, match="expected one of 123, 124, 125, 126"):
+        player.seed = 7
+    explorer = explorers.GapExplorer(exp)
+    with pytest.raises(traitlets.TraitError, match="expected some of seed"):
+        explorer.shown = ["seed 7"]
+    explorer.shown = []
+    assert explorer.shown == []
+
+
+def test_the_player_holds_the_predictions_and_the_errors(exp: st.Experiment) -> None:
+    payload, predictions = explorers.TrajectoryPlayer(exp).payload, exp.predictions()
+    packed = payload["predictions"]
+    assert packed["shape"] == [len(SEEDS), len(predictions.steps), 200, 2]
+    shares = (packing.unpack(packed["values"]) / packing.LARGEST + 1) / 2
+    values = (packed["low"] + shares * (packed["high"] - packed["low"])).reshape(packed["shape"])
+    rows = np.linspace(0, len(predictions.truth) - 1, 200).astype(int)
+    inside = np.clip(predictions.values[:, :, rows], packed["low"], packed["high"])
+    np.testing.assert_allclose(values, inside, atol=(packed["high"] - packed["low"]) / 4000)
+    table = exp.trajectories().set_index(["training_seed", "step", "split", "component"])["mse"]
+    expected = table[124, payload["steps"][3], "test", exp.reported[1]]
+    assert payload["mse"]["test"][1][3][1] == pytest.approx(expected, rel=1e-3)
+
+
+# --- what a page gets -------------------------------------------------------------------------------------------------
+
+
+@every_figure
+def test_with_a_kernel_it_is_a_widget_and_in_a_book_it_is_html(
+    exp: st.Experiment, figure: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = figure(exp)
+    assert live.comm is not None
+    assert "application/vnd.jupyter.widget-view+json" in live._repr_mimebundle_()[0]
+    monkeypatch.setenv(base.BOOK_VARIABLE, str(tmp_path))
+    still = figure(exp)
+    assert still.comm is None
+    data, _ = still._repr_mimebundle_()
+    assert sorted(data) == ["text/html", "text/plain"]
+    soup = BeautifulSoup(data["text/html"], "html.parser")
+    box = soup.select_one(".spectral-explorer")
+    assert box is not None
+    assert box["data-explorer"] == figure.kind
+    assert len(str(soup.img["alt"]).split()) > 5
+    assert json.loads(box.script.string) == json.loads(json.dumps(still.values()))
+    assert len(data["text/html"]) < 80_000
+    key = box["data-payload"]
+    assert bool(key) == bool(still.payload)
+    if key:
+        assert json.loads((tmp_path / f"{key}.json").read_text()) == json.loads(json.dumps(still.payload))
+
+
+@every_figure
+def test_one_module_text_serves_the_notebook_and_the_page(exp: st.Experiment, figure: Any) -> None:
+    script = sphinx_extension.script_text(figure.kind)
+    arguments = json.loads(f"[{script.strip().removesuffix(');').rpartition('})(')[2]}]")
+    assert arguments[0] == figure.kind
+    for sent, loaded in zip((figure(exp)._esm, figure(exp)._css), arguments[1:], strict=True):
+        assert hashlib.sha256(sent.encode()).digest() == hashlib.sha256(loaded.encode()).digest()
+
+
+@every_figure
+def test_a_label_stays_text(evil: st.Experiment, figure: Any, in_book: Path) -> None:
+    page = figure(evil)._repr_mimebundle_()[0]["text/html"]
+    soup = BeautifulSoup(page, "html.parser")
+    assert [image["src"][:22] for image in soup.select("img")] == ["data:image/png;base64,"]
+    assert len(soup.select("script")) == 1
+    assert EVIL in unescape(str(soup.img["alt"]))
+    assert re.search(r"<img(?! alt=)", page) is None
+    for path in in_book.glob("*.json"):
+        assert "<" not in path.read_text(encoding="utf-8")
+
+
+def test_scripts_are_named_by_configuration_and_not_by_content(exp: st.Experiment, in_book: Path) -> None:
+    first, second = explorers.GapExplorer(exp), explorers.GapExplorer(exp, abundance=[0.1, 0.1])
+    assert first.payload_key() == second.payload_key()
+    assert re.fullmatch(r"gap-[0-9a-f]{10}", first.payload_key())
+
+
+def test_gap_explorer_says_which_networks_it_cannot_read(exp: st.Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exp, "config", exp.config.with_training(model_type="cnn"))
+    with pytest.raises(ValueError, match="found cnn; expected mlp or linear"):
+        readers.network_readers(exp)
+
+
+def test_the_readers_of_page_and_python_read_alike(exp: st.Experiment) -> None:
+    payload = explorers.GapExplorer(exp).payload
+    flux = exp.data("test").flux[:5].astype(float)
+    ours = [[gap.read(reader, payload["transform"], row) for reader in payload["readers"]] for row in flux]
+    np.testing.assert_allclose(ours, as_shipped(payload, flux), atol=1e-9)
+
+
+# --- train your own ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", [0, 1], ids=["low", "high"])
+@pytest.mark.parametrize("name", list(RANGES))
+def test_training_works_at_both_ends_of_every_slider(exp: st.Experiment, name: str, end: int) -> None:
+    panel = explorers.TrainPanel(exp, epochs=1)
+    panel.inputs[name].value = {"combinations": int}.get(name, float)(RANGES[name][end])
+    panel.on_train()
+    assert panel.error is None, panel.message.value
+    assert getattr(panel.chosen(), name) == pytest.approx(RANGES[name][end])
+    assert panel.progress is not None
+    assert panel.progress.done == panel.progress.total > 0
+    assert bytes(panel.image.value).startswith(b"\x89PNG")
+    assert panel.bar.value == panel.bar.max
+
+
+def test_what_goes_wrong_is_shown_to_the_person(exp: st.Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ValueError(EVIL)
+
+    monkeypatch.setattr(train, "train_once", fail)
+    panel = explorers.TrainPanel(exp)
+    panel.on_train()
+    assert isinstance(panel.error, ValueError)
+    assert "Training failed. ValueError: &lt;/script&gt;" in panel.message.value
+    assert not panel.button.disabled
+
+
+def test_combinations_take_the_place_of_training_spectra(exp: st.Experiment) -> None:
+    plain, mixed = train.training_spectra(exp, 0), train.training_spectra(exp, 16)
+    assert len(plain) == len(mixed)
+    both = (mixed.of(*exp.reported) > 0).all(axis=1)
+    assert both.sum() == 16
+    assert not (plain.of(*exp.reported) > 0).all(axis=1).any()
+
+
+def test_progress_grows_and_the_same_settings_give_the_same_run(exp: st.Experiment) -> None:
+    seen: list[int] = []
+    first = train_once(exp, TrainSettings(epochs=2), lambda progress: seen.append(len(progress.step)))
+    second = train_once(exp, TrainSettings(epochs=2))
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 3
+    assert first.step[0] == 0
+    assert first.step[-1] == first.total
+    assert first.held == second.held
+
+
+def test_in_a_book_the_panel_is_its_finished_figure(evil: st.Experiment, in_book: Path) -> None:
+    panel = explorers.TrainPanel(evil, epochs=1)
+    assert not hasattr(panel, "box")
+    soup = BeautifulSoup(panel._repr_mimebundle_()["text/html"], "html.parser")
+    assert soup.img["src"].startswith("data:image/png;base64,")
+    assert "open this chapter as a notebook" in soup.get_text()
+    assert len(soup.select("img")) == 1

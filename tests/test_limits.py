@@ -1,0 +1,158 @@
+"""The Cramér-Rao bound against the noise's own Fisher information, and the landmarks against closed forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import shipped
+
+from spectral_tutorial import limits, physics
+from spectral_tutorial.data import Spectra
+from spectral_tutorial.physics import World
+
+SPECTRA = shipped().spectra
+LAWS = pytest.mark.parametrize("law", ["linear", "beer_lambert"])
+FREE = [9, 3]
+
+
+def world(law: str = "linear") -> World:
+    return World.from_config(SPECTRA.model_copy(update={"line_law": law}))
+
+
+def draw(n: int, seed: int = 0) -> tuple[Any, Any, Any]:
+    """Temperatures, abundances of comp10 and comp4 together, and noise levels."""
+    rng = np.random.default_rng(seed)
+    abundance = np.zeros((n, 20))
+    abundance[:, FREE] = rng.uniform(0, 1, (n, 2))
+    return rng.uniform(3000, 7000, n), abundance, np.exp(rng.uniform(np.log(0.01), np.log(0.15), n))
+
+
+def direct_fisher(model: World, temperature: float, abundance: Any, noise: float) -> Any:
+    """Kay (1993), eq. 3.31, for independent normal bins, mean mu and variance (noise mu)^2: central differences."""
+
+    def mean(theta: Any) -> Any:
+        full = abundance.copy()
+        full[FREE] = theta[:2]
+        return model.mean_flux([theta[2]], full[None])[0]
+
+    theta, steps = np.array([*abundance[FREE], temperature]), np.array([1e-5, 1e-5, 0.05])
+    slopes, variance_slopes = [], []
+    for place, step in enumerate(steps):
+        up, down = (mean(theta + sign * step * np.eye(3)[place]) for sign in (1, -1))
+        slopes.append((up - down) / (2 * step))
+        variance_slopes.append(((noise * up) ** 2 - (noise * down) ** 2) / (2 * step))
+    variance = (noise * mean(theta)) ** 2
+    fisher = np.empty((3, 3))
+    for i in range(3):
+        for j in range(3):
+            about_mean = (slopes[i] * slopes[j] / variance).sum()
+            fisher[i, j] = about_mean + 0.5 * (variance_slopes[i] * variance_slopes[j] / variance**2).sum()
+    return fisher
+
+
+@LAWS
+@pytest.mark.parametrize("noise", [0.01, 0.15, 0.7])
+def test_fisher_information_of_mean_and_variance_both(law: str, noise: float) -> None:
+    (temperature,), (abundance,), _ = draw(1)
+    found = limits.fisher_information(world(law), [temperature], abundance[None], [noise], FREE)[0]
+    expected = direct_fisher(world(law), temperature, abundance, noise)
+    scale = np.sqrt(np.diagonal(expected))
+    np.testing.assert_allclose(found / np.outer(scale, scale), expected / np.outer(scale, scale), atol=1e-6)
+    bound = limits.cramer_rao(world(law), temperature, abundance, noise, FREE)[0]
+    inverse = np.linalg.inv(expected / np.outer(scale, scale)) / np.outer(scale, scale)
+    np.testing.assert_allclose(bound, np.diagonal(inverse)[:2], rtol=1e-5)
+
+
+def test_the_score_has_the_fisher_information_as_its_variance() -> None:
+    """Over 4000 noisy draws of one spectrum: the gradient of the log-likelihood has mean 0 and covariance F."""
+    model, noise = world(), 0.1
+    temperature, abundance, _ = draw(1)
+    mean = model.mean_flux(temperature, abundance)
+    flux = physics.add_noise(np.repeat(mean, 4000, axis=0), np.full(4000, noise), np.random.default_rng(5))
+    z = (flux / mean - 1) / noise
+    slope = model.log_jacobian(temperature, abundance, FREE)[0]
+    # d/dtheta of -log(noise mu) - (flux - mu)^2 / (2 noise^2 mu^2)
+    score = (z**2 - 1 + z / noise) @ slope.T
+    expected = limits.fisher_information(model, temperature, abundance, [noise], FREE)[0]
+    scale = np.sqrt(np.diagonal(expected))
+    assert np.abs(score.mean(axis=0) / scale).max() < 5 / np.sqrt(4000)
+    np.testing.assert_allclose(np.cov(score.T) / np.outer(scale, scale), expected / np.outer(scale, scale), atol=0.1)
+
+
+def test_the_bound_in_blocks_equals_the_bound_of_each_spectrum(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = draw(23)
+    whole = limits.cramer_rao(world(), *truth, FREE)
+    assert whole.shape == (23, 2)
+    assert (whole > 0).all()
+    alone = np.concatenate([limits.cramer_rao(world(), *(part[n] for part in truth), FREE) for n in range(23)])
+    np.testing.assert_allclose(whole, alone, rtol=1e-10)
+    monkeypatch.setattr(limits, "BLOCK", 5)
+    np.testing.assert_allclose(limits.cramer_rao(world(), *truth, FREE), whole, rtol=1e-10)
+
+
+def test_more_unknowns_more_noise_and_fewer_bins_make_the_bound_larger() -> None:
+    temperature, abundance, noise = draw(20)
+    both = limits.cramer_rao(world(), temperature, abundance, noise, FREE)
+    assert (limits.cramer_rao(world(), temperature, abundance, noise, [3])[:, 0] < both[:, 1]).all()
+    assert (limits.cramer_rao(world(), temperature, abundance, 2 * noise, FREE) > both).all()
+    coarse = World.from_config(SPECTRA.model_copy(update={"n_bins": 128}))
+    ratio = limits.cramer_rao(coarse, temperature, abundance, noise, FREE) / both
+    assert ratio == pytest.approx(8, rel=0.1), "an eighth of the bins is an eighth of the information"
+
+
+def test_landmarks_of_readers_that_do_not_look() -> None:
+    """Uniform abundances, present in a third of training: 0 errs by 1/3, the training mean 7/36, the best 1/12."""
+    rng = np.random.default_rng(0)
+    present = rng.integers(0, 3, 400_000)[:, None] == [0, 1]
+    train, test = rng.random((400_000, 2)) * present, rng.random((400_000, 2))
+    found = limits.reference_points(train, test)
+    expected = {"predict nothing": 1 / 3, "training mean": 7 / 36, "best constant": 1 / 12}
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, abs=0.002)
+
+
+def test_a_direction_of_the_continuum_in_place_of_the_temperature() -> None:
+    """The one direction in which the temperature moves log flux gives the same bound; a second one costs."""
+    temperature, abundance, noise = draw(1)
+    truth = temperature, abundance, noise
+    slope = world().log_jacobian(temperature, abundance, [])[0]
+    same = limits.cramer_rao(world(), *truth, FREE, slope * 1000)
+    np.testing.assert_allclose(same, limits.cramer_rao(world(), *truth, FREE), rtol=1e-8)
+    tilted = np.vstack([slope * 1000, np.linspace(-1, 1, 1024)])
+    assert limits.fisher_information(world(), *truth, FREE, tilted).shape == (1, 4, 4)
+    assert (limits.cramer_rao(world(), *truth, FREE, tilted) > same).all()
+
+
+def test_the_mean_over_a_split_with_two_or_all_lines_free() -> None:
+    truth = draw(40)
+    some = Spectra.from_arrays(
+        world().wavelength, np.ones((40, 1024)), abundance=truth[1], temperature=truth[0], noise_level=truth[2],
+        labels=world().labels,
+    )  # fmt: skip
+    two = limits.mean_cramer_rao(world(), some, ("comp10", "comp4"))
+    np.testing.assert_allclose(list(two.values()), limits.cramer_rao(world(), *truth, FREE).mean(axis=0))
+    every = limits.mean_cramer_rao(world(), some, ("comp10", "comp4"), world().labels)
+    assert list(every) == list(two) == ["comp10", "comp4"]
+    others = [k for k in range(20) if k not in FREE]
+    expected = limits.cramer_rao(world(), *truth, FREE + others).mean(axis=0)[:2]
+    np.testing.assert_allclose(list(every.values()), expected)
+    assert all(every[label] > two[label] for label in two)
+
+
+def test_exact_landmarks_against_simulation() -> None:
+    """Nothing, the one or the other, equally often, and then both: abundances uniform in [0, 1]."""
+    rng = np.random.default_rng(1)
+    present = rng.integers(0, 3, 400_000)[:, None] == [0, 1]
+    train, test = rng.random((400_000, 2)) * present, rng.random((400_000, 2))
+    for judged, place in ((train, 0), (test, 1)):
+        found = limits.reference_points(train, judged)
+        found["sees only the other"] = limits.sees_only_the_other(train, judged)
+        assert set(found) == set(limits.EXACT_REFERENCE_POINTS)
+        for name, exact in limits.EXACT_REFERENCE_POINTS.items():
+            assert found[name] == pytest.approx(exact[place], abs=0.002), name
+    assert limits.EXACT_REFERENCE_POINTS["sees only the other"] == (5 / 72, 1 / 3)
+    blank = np.zeros((3, 2))
+    assert limits.sees_only_the_other(blank, test[:5]).shape == (2,)

@@ -1,0 +1,158 @@
+"""Each split holds the combinations, frequencies and ranges that its law says, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import ORIGINAL, combinations, shipped
+
+from spectral_tutorial import splits
+from spectral_tutorial.config import ConfigError, load
+from spectral_tutorial.sections import DistributionConfig, MixtureLaw, Split
+
+SPECTRA = shipped().spectra
+LABELS = np.array(SPECTRA.labels)
+
+
+def law(distribution: dict[str, Any]) -> Any:
+    return Split.model_validate({"n_samples": 1, "distribution": distribution}).distribution
+
+
+def draw(distribution: Any, n: int = 3000, directory: Path = Path(), seed: int = 0) -> Any:
+    return splits.draw_abundance(distribution, SPECTRA, n, np.random.default_rng(seed), directory)
+
+
+def supports(abundance: Any) -> dict[tuple[str, ...], int]:
+    """How often each set of components occurs."""
+    rows, counts = np.unique(abundance > 0, axis=0, return_counts=True)
+    return {tuple(LABELS[row]): int(count) for row, count in zip(rows, counts, strict=True)}
+
+
+def test_only_the_listed_combinations_occur_as_often_as_their_weights_say() -> None:
+    """Pearson's chi-square of 30,000 draws stays below 16.3, which chance exceeds once in a thousand (3 degrees)."""
+    weights = {(): 1.0, ("comp10",): 2.0, ("comp4",): 4.0, ("comp4", "comp10"): 1.0}
+    listed = [{"weight": weight, "components": list(names)} for names, weight in weights.items()]
+    found = supports(draw(law({"type": "component_combinations", "combinations": listed}), 30_000))
+    assert set(found) == set(weights)
+    expected = {names: 30_000 * weight / 8 for names, weight in weights.items()}
+    assert sum((found[names] - count) ** 2 / count for names, count in expected.items()) < 16.3
+
+
+def test_a_combination_of_weight_zero_never_occurs() -> None:
+    listed = [{"weight": 0.0, "components": ["comp1"]}, {"weight": 3, "components": []}]
+    assert supports(draw(law({"type": "component_combinations", "combinations": listed}))) == {(): 3000}
+
+
+def test_abundances_keep_to_the_combinations_own_ranges_and_to_the_worlds_otherwise() -> None:
+    listed = [{"components": ["comp4", "comp10"], "ranges": {"comp4": [0.5, 0.75]}}]
+    abundance = draw(law({"type": "component_combinations", "combinations": listed}))
+    narrow, world = abundance[:, 3], abundance[:, 9]
+    assert 0.5 <= narrow.min() < 0.51 < 0.74 < narrow.max() <= 0.75
+    assert 0 <= world.min() < 0.01 < 0.99 < world.max() <= 1
+    assert narrow.mean() == pytest.approx(0.625, abs=0.01)
+    assert abs(np.corrcoef(narrow, world)[0, 1]) < 0.08
+
+
+@pytest.mark.parametrize(("kind", "median"), [("uniform", 0.505), ("log_uniform", 0.1)])
+def test_draws_follow_the_named_distribution(kind: str, median: float) -> None:
+    values = splits.draw_uniform(0.01, 1.0, kind, 40_000, np.random.default_rng(0))
+    assert 0.01 <= values.min() < values.max() <= 1
+    assert np.median(values) == pytest.approx(median, rel=0.05)
+
+
+def test_training_and_test_have_the_same_marginals_but_another_joint_law() -> None:
+    """The shipped question: where a component is present it is uniform in [0, 1] in training and test alike."""
+    laws = {name: split.distribution for name, split in shipped().distribution.splits.items()}
+    train, test = draw(laws["train"], 9000), draw(laws["test"], 9000)
+    assert set(supports(train)) == {(), ("comp10",), ("comp4",)}
+    assert set(supports(test)) == {("comp4", "comp10")}
+    for place in (3, 9):
+        present = train[train[:, place] > 0, place]
+        for share in (0.1, 0.5, 0.9):
+            assert np.quantile(present, share) == pytest.approx(share, abs=0.03)
+            assert np.quantile(test[:, place], share) == pytest.approx(share, abs=0.03)
+
+
+def test_a_function_of_ones_own_draws_from_the_given_generator(tmp_path: Path) -> None:
+    source = "def together(n, rng):\n    a = rng.random(n)\n    return {'comp10': a, 'comp4': 1 - a}\n"
+    (tmp_path / "own_law_together.py").write_text(source, encoding="utf-8")
+    mine = law({"type": "function", "callable": "own_law_together:together"})
+    abundance = draw(mine, 50, tmp_path)
+    a = np.random.default_rng(0).random(50)
+    np.testing.assert_array_equal(abundance[:, 9], a)
+    np.testing.assert_array_equal(abundance[:, 3], 1 - a)
+    assert abundance.sum() == pytest.approx(50)
+    assert (draw(mine, 50, tmp_path, seed=1) != abundance).any()
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        ("[1, 2]", "returned list; expected a mapping"),
+        ("{'comp99': rng.random(n)}", "unknown label 'comp99'"),
+        ("{'comp4': rng.random(n + 1)}", r"shape \(6,\); expected 5 finite numbers"),
+        ("{'comp4': rng.random(n) - 2}", "none negative"),
+        ("{'comp4': [float('nan')] * n}", "5 finite numbers"),
+    ],
+)
+def test_what_a_function_returns_is_checked(tmp_path: Path, answer: str, complaint: str) -> None:
+    name = f"own_law_{abs(hash(answer))}"
+    (tmp_path / f"{name}.py").write_text(f"def f(n, rng):\n    return {answer}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=complaint):
+        draw(law({"type": "function", "callable": f"{name}:f"}), 5, tmp_path)
+
+
+def test_a_missing_function_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="import fails"):
+        draw(law({"type": "function", "callable": "no_such_module_here:f"}), 5, tmp_path)
+
+
+def test_an_original_file_gets_val_and_oracle_train() -> None:
+    """val: the training law, as large as test. oracle_train: as large as train, the combination in a quarter."""
+    given = load(ORIGINAL / "meta_config.yaml").distribution.splits
+    assert set(given) == {"train", "test"}
+    complete = splits.complete(given)
+    assert set(complete) == {"train", "test", "val", "oracle_train"}
+    assert complete["val"] == Split(n_samples=1000, distribution=given["train"].distribution)
+    assert complete["oracle_train"].n_samples == 4000
+    found = supports(draw(complete["oracle_train"].distribution, 8000))
+    assert set(found) == {(), ("comp10",), ("comp4",), ("comp4", "comp10")}
+    assert all(count == pytest.approx(2000, abs=200) for count in found.values())
+
+
+def test_splits_that_a_file_has_are_kept() -> None:
+    given = shipped().distribution.splits
+    assert splits.complete(given) == dict(given)
+
+
+def test_a_tests_heavy_weights_do_not_crowd_out_training() -> None:
+    """Weights are relative within a file: 100 in test counts as much as 1 in train."""
+    heavy = {"type": "component_combinations", "combinations": [{"weight": 100, "components": ["comp4", "comp10"]}]}
+    seen = law(combinations([], ["comp10"], ["comp4"]))
+    found = supports(draw(splits.with_combinations(seen, law(heavy)), 8000))
+    assert found["comp4", "comp10"] == pytest.approx(2000, abs=200)
+
+
+def test_with_a_function_the_oracle_gets_half_of_each_law(tmp_path: Path) -> None:
+    source = "def alone(n, rng):\n    return {'comp1': rng.random(n)}\n"
+    (tmp_path / "own_law_alone.py").write_text(source, encoding="utf-8")
+    mixed = splits.with_combinations(
+        law({"type": "function", "callable": "own_law_alone:alone"}), law(combinations(["comp4", "comp10"]))
+    )
+    assert isinstance(mixed, MixtureLaw)
+    abundance = draw(mixed, 4000, tmp_path)
+    assert abundance.shape == (4000, 20)
+    found = supports(abundance)
+    assert set(found) == {("comp1",), ("comp4", "comp10")}
+    assert found["comp1",] == pytest.approx(2000, abs=200)
+    first = abundance[:2000, 0] > 0
+    assert first.mean() == pytest.approx(0.5, abs=0.06), "the two laws are not shuffled"
+
+
+def test_a_mixture_is_not_accepted_from_a_file() -> None:
+    data = {"splits": {"train": {"n_samples": 1, "distribution": {"type": "mixture", "parts": []}}}}
+    with pytest.raises(ValueError, match="component_combinations"):
+        DistributionConfig.model_validate(data)

@@ -1,0 +1,283 @@
+"""Files: a kill loses nothing, what was altered is noticed, and nobody else's folder is touched."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import pytest
+import yaml
+from helpers import REPOSITORY, content, small_experiment
+
+from spectral_tutorial import store
+from spectral_tutorial.store import ExperimentFolder, Stage, StoreError
+
+
+def sections(**changes: Any) -> dict[str, dict[str, Any]]:
+    return copy.deepcopy(small_experiment()) | changes
+
+
+# --- single files
+
+
+@pytest.mark.parametrize("failing", ["write_bytes", "replace"])
+def test_a_failed_write_keeps_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    path = tmp_path / "table.csv"
+    store.write_atomically(path, b"old")
+    original = Path.write_bytes
+
+    def disk_full(self: Path, *args: Any) -> None:
+        if failing == "write_bytes":
+            original(self, b"ne")  # half of it
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, failing, disk_full)
+        with pytest.raises(OSError, match="No space left"):
+            store.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["table.csv"]
+
+
+def test_equal_content_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "array.npy"
+    array = np.arange(5.0)
+    store.write_atomically(path, store.array_bytes(array))
+    written = path.stat().st_mtime_ns
+    store.write_atomically(path, store.array_bytes(array))
+    assert path.stat().st_mtime_ns == written
+    np.testing.assert_array_equal(np.load(path, allow_pickle=False), array)
+
+
+def test_a_created_array_is_filled_in_place(tmp_path: Path) -> None:
+    array = store.create_array(tmp_path / "a.npy", (3, 2), np.dtype(np.float32))
+    array[:] = 7
+    del array
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy", mmap_mode="r"), np.full((3, 2), 7, np.float32))
+
+
+# --- fingerprints
+
+
+def test_fingerprint_depends_on_values_and_not_on_the_order_of_keys() -> None:
+    assert store.fingerprint({"a": 1, "b": [0.1, "x"]}) == store.fingerprint({"b": [0.1, "x"], "a": 1})
+    others = [{"a": 1}, {"a": 2, "b": [0.1, "x"]}, {"a": 1, "b": ["x", 0.1]}, {"a": True, "b": [0.1, "x"]}]
+    assert len({store.fingerprint(other) for other in others} | {store.fingerprint({"a": 1, "b": [0.1, "x"]})}) == 5
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "counts"),
+    [
+        ("WIEN_X = 4.965114231744276", "WIEN_X = 4.965114231744276  # a remark", False),
+        ("WIEN_X = 4.965114231744276", "\n\nWIEN_X = (4.965114231744276)", False),
+        ("WIEN_X = 4.965114231744276", "WIEN_X = 4.965114231744277", True),
+        ("return 5.0 * np.log", "return 5.5 * np.log", True),
+    ],
+)
+def test_an_edit_of_the_code_counts_and_of_its_comments_does_not(
+    tmp_path: Path, old: str, new: str, counts: bool
+) -> None:
+    source = REPOSITORY / "spectral_tutorial" / "physics.py"
+    text = source.read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    (tmp_path / "physics.py").write_text(text.replace(old, new), encoding="utf-8")
+    assert (store.source_digest(tmp_path / "physics.py") != store.source_digest(source)) is counts
+
+
+def test_a_function_counts_with_its_whole_file_or_by_name() -> None:
+    assert store.code_digest(sections) == store.source_digest(Path(__file__))
+    assert store.code_digest(len) != store.code_digest(max)
+
+
+# --- stages
+
+
+def fill(stage: Stage, text: str = "flux") -> None:
+    with stage.write() as folder:
+        (folder / "flux.txt").write_text(text, encoding="utf-8")
+        (folder / "labels.txt").write_text("comp4", encoding="utf-8")
+
+
+def test_a_written_stage_is_current_for_the_same_inputs_only(tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "data" / "train", "inputs")
+    assert not stage.current()
+    fill(stage)
+    assert stage.current()
+    assert Stage(stage.directory, "inputs").current()
+    assert not Stage(stage.directory, "other inputs").current()
+    assert os.listdir(tmp_path / "data") == ["train"]
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
+def test_an_interrupted_write_leaves_the_old_product(tmp_path: Path, kind: type[BaseException]) -> None:
+    stage = Stage(tmp_path / "train", "inputs")
+    fill(stage)
+    before = content(tmp_path)
+
+    def interrupted() -> None:
+        with stage.write() as folder:
+            (folder / "flux.txt").write_text("half", encoding="utf-8")
+            raise kind
+
+    with pytest.raises(kind):
+        interrupted()
+    assert content(tmp_path) == before
+    assert stage.current()
+
+
+def test_what_a_killed_process_left_is_cleared_and_never_taken_for_a_product(tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "train", "inputs")
+    leftover = tmp_path / ".train.99999.partial"
+    leftover.mkdir()
+    (leftover / "flux.txt").write_text("half", encoding="utf-8")
+    assert not stage.current()
+    fill(stage)
+    assert os.listdir(tmp_path) == ["train"]
+
+
+@pytest.mark.parametrize("damage", ["alter", "truncate", "delete", "break status", "delete status"])
+def test_damage_is_noticed(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage(tmp_path / "train", "inputs")
+    fill(stage)
+    path = stage.directory / (store.STATUS if "status" in damage else "flux.txt")
+    if "delete" in damage:
+        path.unlink()
+    else:
+        path.write_bytes({"alter": b"fluX", "truncate": b"fl", "break status": b'{"files": {'}[damage])
+    assert not stage.current()
+    assert ("is missing or was altered" in caplog.text) is ("status" not in damage)
+    fill(stage)
+    assert stage.current()
+
+
+# --- whose folder it is
+
+
+def own(path: Path, overwrite: bool = False, **changes: Any) -> ExperimentFolder:
+    return ExperimentFolder(path, sections(**changes), overwrite)
+
+
+def populate(path: Path) -> None:
+    """An experiment with something in each of its parts, and a person's own notes."""
+    folder = own(path)
+    for part in ("data", "runs", "analysis", "plots"):
+        folder.publish(f"{part}/product.txt", b"product")
+    for name in ("notes.txt", "configs/notes.txt"):
+        (path / name).write_text("my notes", encoding="utf-8")
+
+
+def other_training() -> dict[str, Any]:
+    return small_experiment()["training"] | {"epochs": 7}
+
+
+def test_looking_at_a_folder_writes_nothing(tmp_path: Path) -> None:
+    own(tmp_path / "exp")
+    assert not (tmp_path / "exp").exists()
+
+
+@pytest.mark.parametrize("foreign", ["thesis.tex", "data/photo.jpg", "configs/nginx.conf"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path, foreign: str, overwrite: bool) -> None:
+    (tmp_path / foreign).parent.mkdir(exist_ok=True)
+    (tmp_path / foreign).write_text("mine", encoding="utf-8")
+    with pytest.raises(StoreError, match="holds something else; expected an empty one or none"):
+        own(tmp_path, overwrite)
+    assert set(content(tmp_path)) == {foreign}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path, overwrite: bool) -> None:
+    (tmp_path / "exp").write_text("mine", encoding="utf-8")
+    with pytest.raises(StoreError, match="found a file; expected a folder"):
+        own(tmp_path / "exp", overwrite)
+
+
+def test_the_same_configuration_comes_back_with_other_seeds_or_more_splits(tmp_path: Path) -> None:
+    populate(tmp_path / "exp")
+    before = content(tmp_path)
+    more = small_experiment()["distribution"]
+    more["splits"]["extra"] = more["splits"]["val"]
+    own(tmp_path / "exp")
+    own(tmp_path / "exp", meta=small_experiment()["meta"] | {"training_seed": [1, 2, 3]})
+    own(tmp_path / "exp", distribution=more)
+    assert content(tmp_path) == before
+
+
+def test_another_configuration_is_refused_and_named(tmp_path: Path) -> None:
+    populate(tmp_path / "exp")
+    before = content(tmp_path)
+    with pytest.raises(StoreError, match=r"another configuration \(training.yaml: epochs is 2 there and 7 here\)"):
+        own(tmp_path / "exp", training=other_training())
+    own(tmp_path / "exp", overwrite=True, training=other_training())
+    assert content(tmp_path) == before, "opening with overwrite deletes nothing yet"
+
+
+def test_overwriting_deletes_the_known_parts_and_nothing_else(tmp_path: Path) -> None:
+    populate(tmp_path / "exp")
+    folder = own(tmp_path / "exp", overwrite=True, training=other_training())
+    folder.publish("plots/new.png", b"new")
+    left = set(content(tmp_path / "exp"))
+    assert {"notes.txt", "configs/notes.txt", "plots/new.png"} <= left
+    assert not any(name.endswith("product.txt") for name in left)
+    assert (tmp_path / "exp" / "notes.txt").read_text(encoding="utf-8") == "my notes"
+    own(tmp_path / "exp", training=other_training())
+
+
+def test_an_experiment_of_the_original_tutorial_is_refused_and_replaced_on_demand(tmp_path: Path) -> None:
+    populate(tmp_path)
+    shutil.move(tmp_path / "configs" / "synthetic_spectra.yaml", tmp_path / "configs" / "spectra_config.yaml")
+    with pytest.raises(StoreError, match="in the format of the original tutorial"):
+        own(tmp_path)
+    own(tmp_path, overwrite=True).publish("plots/new.png", b"new")
+    recorded = {path.name for path in (tmp_path / "configs").iterdir()}
+    assert recorded == {"notes.txt", *store.RECORD_NAMES.values(), "versions.json"}
+
+
+def test_the_record_is_the_configuration_with_paths_to_its_neighbors(tmp_path: Path) -> None:
+    populate(tmp_path)
+    record = tmp_path / "configs"
+    for name in ("spectra", "distribution", "training", "analysis"):
+        assert yaml.safe_load((record / store.RECORD_NAMES[name]).read_text()) == small_experiment()[name]
+    meta = yaml.safe_load((record / "meta_config.yaml").read_text())
+    assert (record / meta["exp_dir"]).resolve() == tmp_path.resolve()
+    assert all((record / meta[f"{name}_config_path"]).is_file() for name in ("spectra", "training"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "difference"),
+    [
+        ({"a": 1}, {"a": 1, "b": 2}, None),
+        ({"a": 1}, {}, "a is 1 there and None here"),
+        ({"a": {"b": [1, {"c": 2}]}}, {"a": {"b": [1, {"c": 3}]}}, "a.b[1].c is 2 there and 3 here"),
+        ({"a": [1]}, {"a": [1, 2]}, "a is [1] there and [1, 2] here"),
+        ({"a": {"b": 1}}, {"a": 1}, "a is {'b': 1} there and 1 here"),
+    ],
+)
+def test_first_difference(old: Any, new: Any, difference: str | None) -> None:
+    assert store.first_difference(old, new) == difference
+
+
+def test_whoever_comes_second_waits_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = own(tmp_path / "exp")
+    folder.publish("plots/one.png", b"one")
+    held = threading.Event()
+
+    def somebody_else() -> None:
+        with filelock.FileLock(tmp_path / "exp" / ".lock"):
+            held.set()
+            time.sleep(0.5)
+
+    other = threading.Thread(target=somebody_else)
+    other.start()
+    held.wait()
+    folder.publish("plots/two.png", b"two")
+    other.join()
+    assert "another process is working on" in caplog.text
+    assert (tmp_path / "exp" / "plots" / "two.png").read_bytes() == b"two"
