@@ -23,7 +23,7 @@ from spectral_tutorial.data import Spectra, stream
 from spectral_tutorial.physics import World, add_noise
 from spectral_tutorial.pipeline import KEPT_SPECTRA, Pipeline
 from spectral_tutorial.splits import draw_sampled
-from spectral_tutorial.variants import VARIANTS, chosen
+from spectral_tutorial.variants import VARIANTS, chosen, named
 
 log = logging.getLogger(__name__)
 
@@ -174,12 +174,20 @@ class Experiment:
     def predictions(
         self, variant: str = "network", split: str = analysis.OOD_SPLIT, *, data_seed: int | None = None
     ) -> Predictions:
-        """Return what every seed answered at every checkpoint, for the first spectra of a split."""
+        """Return what every seed answered at every checkpoint, for the first spectra of a split.
+
+        Raises
+        ------
+        ValueError
+            If networks learn from the split, or there is none of that name, naming those that are judged.
+        """
+        if split not in self._pipeline.judged:
+            raise ValueError(f"no predictions for {split!r}; expected one of {', '.join(self._pipeline.judged)}")
         seed = self._seed(data_seed)
         values = np.load(self._pipeline.measured(variant, seed) / f"predictions-{split}.npy", mmap_mode="r")
         truth = self._pipeline.data(split, seed).of(*self.reported)[: values.shape[2]]
         steps = self.trajectories(variant)["step"].unique()
-        return Predictions(VARIANTS[variant].seeds(self.config), steps, truth, values, self.reported)
+        return Predictions(named(variant).seeds(self.config), steps, truth, values, self.reported)
 
     def gap_report(self, *variants: str) -> pd.DataFrame:
         """Median error of each method over live runs beside the Cramér-Rao bound.

@@ -29,7 +29,7 @@ from spectral_tutorial.data import InputTransform, Spectra
 from spectral_tutorial.reading import resolve_callable
 from spectral_tutorial.sections import FunctionLaw, MixtureLaw, TrainingConfig
 from spectral_tutorial.store import Stage
-from spectral_tutorial.variants import COMPOSED, VARIANTS, added_splits
+from spectral_tutorial.variants import COMPOSED, added_splits, named
 
 log = logging.getLogger(__name__)
 
@@ -179,12 +179,12 @@ class Pipeline:
         return {seed: stage.directory for seed, stage in stages.items()}
 
     def _run_stages(self, variant: str, data_seed: int) -> dict[int, Stage]:
-        settings = VARIANTS[variant].settings(self.config)
+        settings = named(variant).settings(self.config)
         own = [self._resolve(settings.model_type, "model_type")] if ":" in settings.model_type else []
         made_of = [
             settings.model_dump(mode="json", exclude=WITHOUT_EFFECT),
             [self._data_stage(split, data_seed).fingerprint for split in self._ingredients(variant)],
-            [asdict(shown) if (shown := VARIANTS[variant].shown) else None],
+            [asdict(shown) if (shown := named(variant).shown) else None],
             [np.__version__, torch.__version__],
             _sources(data, models, training),
             [store.code_digest(module) for module in own],
@@ -192,12 +192,12 @@ class Pipeline:
         folder = self.folder.path / "runs"
         return {
             seed: Stage(folder / f"seed-{seed}/data-{data_seed}" / variant, store.fingerprint(*made_of, seed))
-            for seed in VARIANTS[variant].seeds(self.config)
+            for seed in named(variant).seeds(self.config)
         }
 
     def _train(self, variant: str, data_seed: int, stages: Mapping[int, Stage]) -> None:
         todo = {seed: stage for seed, stage in stages.items() if not self.finished([stage])}
-        settings = VARIANTS[variant].settings(self.config)
+        settings = named(variant).settings(self.config)
         pairs = self.tensors(variant, data_seed)
         log.info("data seed %d: training %s, seeds %s", data_seed, variant, ", ".join(map(str, todo)))
         with ExitStack() as stack:
@@ -232,27 +232,27 @@ class Pipeline:
 
     def learned_from(self, variant: str, data_seed: int) -> Spectra:
         """Return the spectra that a variant learns from."""
-        train, shown = self.data(VARIANTS[variant].split, data_seed), VARIANTS[variant].shown
+        train, shown = self.data(named(variant).split, data_seed), named(variant).shown
         if shown is None:
             return train
         count = len(train) // 4 if shown.count is None else min(shown.count, len(train))
         if shown.split == COMPOSED:
-            rng = data.stream(data_seed, VARIANTS[variant].split, COMPOSED)
+            rng = data.stream(data_seed, named(variant).split, COMPOSED)
             return data.replace_last(train, data.compose(train, *self.config.reported, count, rng))
         return data.replace_last(train, self.data(shown.split, data_seed).take(slice(0, count)))
 
     def _ingredients(self, variant: str) -> list[str]:
         """Name the splits that the training of a variant depends on."""
-        shown = VARIANTS[variant].shown
+        shown = named(variant).shown
         return [
-            VARIANTS[variant].split,
+            named(variant).split,
             analysis.ID_SPLIT,
             *([shown.split] if shown and shown.split != COMPOSED else []),
         ]
 
     def transform(self, variant: str, data_seed: int) -> InputTransform:
         """Return what is done to flux before the variant's network reads it, fitted on its training split."""
-        kind = VARIANTS[variant].settings(self.config).input_transform
+        kind = named(variant).settings(self.config).input_transform
         return InputTransform(kind).fit(self.learned_from(variant, data_seed).flux)
 
     def builder(self, settings: TrainingConfig) -> training.Build:
@@ -323,7 +323,7 @@ class Pipeline:
         spectra, transform = self.data(split, data_seed), self.transform(variant, data_seed)
         columns = self.world.index(self.config.reported)
         truth = spectra.abundance[:, columns]
-        seeds = VARIANTS[variant].seeds(self.config)
+        seeds = named(variant).seeds(self.config)
         shape = (len(seeds), len(steps), min(len(spectra), KEPT_SPECTRA), len(columns))
         values = store.create_array(kept, shape, np.dtype(np.float32))
         result = []
@@ -349,14 +349,14 @@ class Pipeline:
     def networks(self, variant: str, data_seed: int, step: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
         """Return a function from inputs ``(N, W)`` to all seeds' outputs ``(S, N, L)`` at one checkpoint."""
         state = self.weights(variant, data_seed, step)
-        model = training.template(self.builder(VARIANTS[variant].settings(self.config)))
+        model = training.template(self.builder(named(variant).settings(self.config)))
         return lambda inputs: training.predict(model, state, torch.from_numpy(inputs)).numpy()
 
     def _constant_loss(self, variant: str, data_seed: int) -> float:
         """Loss over ``val`` of the reader that always answers the training mean."""
-        train, val = (self.data(split, data_seed).abundance for split in (VARIANTS[variant].split, analysis.ID_SPLIT))
+        train, val = (self.data(split, data_seed).abundance for split in (named(variant).split, analysis.ID_SPLIT))
         answer = torch.from_numpy(np.broadcast_to(train.mean(axis=0), val.shape).copy())
-        loss = training.LOSSES[VARIANTS[variant].settings(self.config).loss_function]
+        loss = training.LOSSES[named(variant).settings(self.config).loss_function]
         return float(loss(answer, torch.from_numpy(np.array(val))))
 
 

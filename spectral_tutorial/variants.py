@@ -112,6 +112,13 @@ def added_splits(config: Config, splits: Mapping[str, Split]) -> dict[str, Split
     return added
 
 
+def named(name: str) -> Variant:
+    """Return the variant of that name; ValueError naming those there are if there is none."""
+    if name not in VARIANTS:
+        raise ValueError(f"no variant {name!r}; expected one of {', '.join(VARIANTS)}")
+    return VARIANTS[name]
+
+
 def chosen(everything: bool) -> list[str]:
     """Names of the core variants, or of all."""
     return [name for name, variant in VARIANTS.items() if variant.core or everything]

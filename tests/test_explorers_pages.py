@@ -460,7 +460,10 @@ def test_in_jupyterlab_values_go_both_ways(lab: tuple[str, Path], browser: Any) 
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)
     python = Python(address, runtime)
     wait_for(lambda: page.evaluate("window.jupyterapp?.commands.hasCommand('notebook:run-all-cells')"))
-    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    # Before the notebook has its kernel the command does nothing, and says nothing: ask until a cell has run.
+    ran = r"[...document.querySelectorAll('.jp-InputArea-prompt')].some((p) => /\[(\*|\d+)\]/.test(p.textContent))"
+    run = "window.jupyterapp.commands.execute('notebook:run-all-cells')"
+    wait_for(lambda: page.evaluate(f"{run}.then(() => {ran})"))
     roots = page.locator(".jp-OutputArea .se-root")
     page.wait_for_function("document.querySelectorAll('.jp-OutputArea .se-root svg').length > 3", timeout=180_000)
     slider = roots.first.get_by_label("Temperature")
