@@ -169,6 +169,51 @@ def value(slider: Any) -> float:
     return float(slider.input_value())
 
 
+ENDS = """(root) => {
+  const broken = [];
+  for (const input of root.querySelectorAll("input[type=range]")) {
+    for (const end of [input.min, input.max]) {
+      input.value = end;
+      input.dispatchEvent(new Event("input", { bubbles: true }));
+      if (input.value !== end) broken.push(`${input.outerHTML} is at ${input.value}`);
+      if (/NaN|Infinity|undefined/.test(root.innerHTML)) broken.push(`${input.outerHTML} breaks at ${end}`);
+    }
+  }
+  for (const select of root.querySelectorAll("select")) {
+    for (const option of [...select.options].map((choice) => choice.value)) {
+      select.value = option;
+      select.dispatchEvent(new Event("change", { bubbles: true }));
+      if (/NaN|Infinity|undefined/.test(root.innerHTML)) broken.push(`${select.outerHTML} breaks at ${option}`);
+    }
+  }
+  for (const button of root.querySelectorAll("button")) button.click();
+  return broken;
+}"""
+
+
+@every_page
+def test_every_control_works_at_both_ends_of_its_range(visit: Callable[..., Visit], name: str) -> None:
+    opened = visit(name)
+    for root in opened.page.locator("[data-mounted]").all():
+        assert root.locator("input[type=range]").count() > 0
+        assert root.evaluate(ENDS) == []
+    opened.settle()
+    assert opened.faults == []
+
+
+@every_page
+def test_whatever_has_the_focus_shows_it(visit: Callable[..., Visit], name: str) -> None:
+    page = visit(name).page
+    controls = page.locator("[data-mounted] :is(input, select, button, [tabindex='0'])").all()
+    assert controls
+    for control in controls:
+        page.keyboard.press("Tab")  # the browser shows the focus of whoever uses the keyboard
+        control.focus()
+        look = control.evaluate("(node) => [getComputedStyle(node).outlineStyle, getComputedStyle(node).outlineWidth]")
+        assert look[0] != "none", control.evaluate("(node) => node.outerHTML")
+        assert look[1] != "0px", control.evaluate("(node) => node.outerHTML")
+
+
 def test_sliders_answer_to_mouse_and_keys_and_leave_others_alone(visit: Callable[..., Visit]) -> None:
     opened = visit("three")
     first, second = opened.figure("spectrum", 0), opened.figure("spectrum", 1)
