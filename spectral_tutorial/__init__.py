@@ -11,13 +11,26 @@ The main path::
     st.figures.mse_trajectory(exp.trajectories())
 
 A module imports only from those before it in this list: reading, sections, config, physics, splits, data, models,
-training, estimators, limits, analysis, figures, store, variants, pipeline, experiment, explorers, cli.
+training, estimators, methods, limits, analysis, figures, store, variants, pipeline, results, plots, experiment, sweep,
+explorers, cli.
 """
 
 import importlib
 from typing import Any
 
-from spectral_tutorial import analysis, config, data, figures, limits, models, physics, splits, training, variants
+from spectral_tutorial import (
+    analysis,
+    config,
+    data,
+    figures,
+    limits,
+    methods,
+    models,
+    physics,
+    splits,
+    training,
+    variants,
+)
 from spectral_tutorial.config import ConfigError
 from spectral_tutorial.data import Spectra
 from spectral_tutorial.experiment import Experiment
@@ -33,6 +46,7 @@ __all__ = [
     "data",
     "figures",
     "limits",
+    "methods",
     "models",
     "physics",
     "splits",
@@ -42,6 +56,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "explorers":  # brings Jupyter's widgets along: only for whoever asks
-        return importlib.import_module("spectral_tutorial.explorers")
+    if name in ("estimators", "explorers", "sweep"):  # the first two bring scikit-learn and Jupyter's widgets along
+        return importlib.import_module(f"spectral_tutorial.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -108,14 +109,15 @@ def trajectory_rows(
     split: str,
     variant: str,
     data_seed: int,
-    training_seeds: Sequence[int],
+    training_seeds: Sequence[Any],
     steps: ArrayLike,
     epochs: ArrayLike,
     components: Sequence[str],
 ) -> pd.DataFrame:
     """Error, bias and slope at every checkpoint of every seed, a row each.
 
-    `moments` holds one entry a checkpoint, with axes ``(S, K)``.
+    `moments` holds one entry a checkpoint, with axes ``(S, K)``. The seed of a reader without training seeds is
+    ``pandas.NA``.
     """
     measured = {name: np.stack([getattr(m, name) for m in moments], axis=1) for name in ("mse", "bias", "slope")}
     s, c, k = np.indices(measured["mse"].shape).reshape(3, -1)
@@ -123,7 +125,7 @@ def trajectory_rows(
         {
             "variant": variant,
             "data_seed": data_seed,
-            "training_seed": np.asarray(training_seeds)[s],
+            "training_seed": pd.array(list(training_seeds), dtype="Int64")[s],
             "checkpoint": c,
             "step": np.asarray(steps)[c],
             "epoch": np.asarray(epochs)[c],
@@ -186,7 +188,7 @@ def final(trajectories: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_status(trajectories: pd.DataFrame, seed_status: pd.DataFrame) -> pd.DataFrame:
-    """Add the column ``status`` of each run."""
+    """Add the column ``status`` of each run; methods without training seeds match each other by having none."""
     return trajectories.merge(seed_status, on=["variant", "data_seed", "training_seed"], validate="many_to_one")
 
 
@@ -196,18 +198,15 @@ def live(trajectories: pd.DataFrame, seed_status: pd.DataFrame) -> pd.DataFrame:
     return judged[judged["status"] == "ok"].drop(columns="status").reset_index(drop=True)
 
 
-def gap_report(
-    trajectories: pd.DataFrame, seed_status: pd.DataFrame, bound: Mapping[tuple[str, str], float]
-) -> pd.DataFrame:
+def gap_report(errors: pd.DataFrame, bound: Mapping[tuple[int, str, str], float]) -> pd.DataFrame:
     """Final error of each method, component and split: median and quartiles over live runs, beside the bound.
 
     Parameters
     ----------
-    trajectories : DataFrame
-        As :func:`trajectory_rows` makes them, of any number of variants and seeds.
-    seed_status : DataFrame
-        Columns variant, data_seed, training_seed, status.
-    bound : mapping of (split, component) to float
+    errors : DataFrame
+        Rows of the last checkpoints, see :func:`final`, of any number of variants, methods and seeds, with their
+        status. A method without training seeds has none.
+    bound : mapping of (data seed, split, component) to float
         Mean Cramér-Rao bound over the split.
 
     Returns
@@ -215,13 +214,38 @@ def gap_report(
     DataFrame
         Columns ``REPORT_COLUMNS``; medians are NaN where no run lived.
     """
-    judged = with_status(final(trajectories), seed_status)
     rows = []
-    for (method, component, split), group in judged.groupby(["variant", "component", "split"], sort=False):
-        errors = group.loc[group["status"] == "ok", "mse"]
-        low, median, high = errors.quantile([0.25, 0.5, 0.75])
-        crlb = bound.get((str(split), str(component)), np.nan)
-        counts = [group["data_seed"].nunique(), group["training_seed"].nunique()]
+    for (method, component, split), group in errors.groupby(["variant", "component", "split"], sort=False):
+        low, median, high = group.loc[group["status"] == "ok", "mse"].quantile([0.25, 0.5, 0.75])
+        data_seeds = group["data_seed"].unique()
+        crlb = np.mean([bound.get((seed, str(split), str(component)), np.nan) for seed in data_seeds])
+        counts = [len(data_seeds), group["training_seed"].nunique()]
         lost = [int((group["status"] == kind).sum()) for kind in ("dead", "diverged")]
         rows.append([method, component, split, *counts, *lost, median, low, high, crlb, median / crlb])
     return pd.DataFrame(rows, columns=REPORT_COLUMNS)
+
+
+def ratio_by_noise(squared_error: ArrayLike, bound: ArrayLike, noise_level: ArrayLike) -> pd.DataFrame:
+    """Squared error over the Cramér-Rao bound, by thirds of the noise level.
+
+    The ratio of the two means, ``all``, is ruled by the noisiest spectra, where both are largest; so the mean of the
+    ratios stands beside it for each third.
+
+    Parameters
+    ----------
+    squared_error, bound : array, shape (N, K)
+        Of each spectrum and component.
+    noise_level : array, shape (N,)
+        True noise levels, by which the spectra are sorted.
+
+    Returns
+    -------
+    DataFrame
+        K rows; columns all, quietest, middle, noisiest.
+    """
+    squared_error, bound = np.asarray(squared_error, float), np.asarray(bound, float)
+    thirds = np.array_split(np.argsort(np.asarray(noise_level, float), kind="stable"), 3)
+    ratio = {"all": squared_error.mean(axis=0) / bound.mean(axis=0)}
+    for name, rows in zip(("quietest", "middle", "noisiest"), thirds, strict=True):
+        ratio[name] = (squared_error[rows] / bound[rows]).mean(axis=0)
+    return pd.DataFrame(ratio)

@@ -5,8 +5,10 @@
     spectral-tutorial run META.yaml [--all]     everything the meta file asks for
     spectral-tutorial generate-data META.yaml   one stage, and what it needs
     spectral-tutorial validate META.yaml        look at the five files and write nothing
+    spectral-tutorial sweep SWEEP.yaml          many experiments, on this machine or on a Dask cluster
 
-Exit status: 0 done, 2 something the person can mend (one sentence says what), 130 interrupted.
+Exit status: 0 done, 1 some cells of a sweep failed, 2 something the person can mend (one sentence says what), 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 
+from spectral_tutorial import sweep
 from spectral_tutorial.config import ConfigError
 from spectral_tutorial.experiment import Experiment
-from spectral_tutorial.variants import chosen
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +34,11 @@ def _generate(experiment: Experiment, everything: bool) -> None:
 
 
 def _train(experiment: Experiment, everything: bool) -> None:
-    for variant in chosen(everything):
-        experiment.train(variant)
+    experiment.train_all(everything=everything)
 
 
 def _analyze(experiment: Experiment, everything: bool) -> None:
-    report = experiment.gap_report(*chosen(everything))
+    report = experiment.measure_all(everything=everything)
     log.info("\n%s", report.to_string(index=False, float_format="{:.3g}".format))
 
 
@@ -59,6 +60,31 @@ COMMANDS: dict[str, tuple[Callable[[Experiment, bool], None], str]] = {
 }
 
 
+def _sweep(given: argparse.Namespace) -> int:
+    found = sweep.load(given.sweep)
+    if given.dry_run:
+        log.info("%s", _outlook(found))
+        return 0
+    found.run(given.workers, given.scheduler)
+    if failed := len(found.failures()):
+        log.error("%d of %d cells failed; %s says why.", failed, len(found.plan), found.directory / "failures.csv")
+        return 1
+    log.info("sweep: %s", found.table)
+    return 0
+
+
+def _outlook(found: sweep.Sweep) -> str:
+    """Name the cells of a sweep, and say how long the unfinished ones will take."""
+    cells = found.forecast()
+    todo, workers = cells[~cells["finished"]], max(1, sweep.cores() // found.plan[0].threads)
+    seconds = todo["seconds"].sum(skipna=False)
+    time = "their time is not known, as none was measured yet"
+    if seconds == seconds:
+        time = f"about {seconds:.0f} s one after another, {seconds / workers:.0f} s in {workers} processes"
+    shown = cells.to_string(index=False, na_rep="not known", float_format="{:.1f}".format)
+    return f"{shown}\n{len(cells)} cells, {len(todo)} to compute: {time if len(todo) else 'nothing to do'}"
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     top = argparse.ArgumentParser(prog="spectral-tutorial", description=__doc__.splitlines()[0])
@@ -68,8 +94,16 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("meta", metavar="META.yaml", help="the meta file")
         command.add_argument("--exp-dir", metavar="DIR", help="folder of the results, instead of the meta file's")
         command.add_argument("--overwrite", action="store_true", help="delete another configuration's results there")
-        command.add_argument("--all", action="store_true", help="every variant of the book, not only the core ones")
+        command.add_argument("--all", action="store_true", help="everything that the book shows, not only the core")
         command.add_argument("-q", "--quiet", action="store_true", help="only warnings")
+    about = "compute every experiment of a grid, and one table of all (finished ones are not computed again)"
+    command = commands.add_parser("sweep", help=about, description=about)
+    command.add_argument("sweep", metavar="SWEEP.yaml", help="the sweep file: base experiment, grid and seeds")
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("--scheduler", metavar="ADDRESS", help="use the workers of this running Dask scheduler")
+    where.add_argument("--workers", type=int, metavar="N", help="processes here; 0: this one (default: by the cores)")
+    where.add_argument("--dry-run", action="store_true", help="name the cells and what they will take; compute nothing")
+    command.add_argument("-q", "--quiet", action="store_true", help="only warnings")
     return top
 
 
@@ -78,6 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING if given.quiet else logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
+        if given.command == "sweep":
+            return _sweep(given)
         experiment = Experiment.from_yaml(given.meta, exp_dir=given.exp_dir, overwrite=given.overwrite)
         COMMANDS[given.command][0](experiment, given.all)
     except (ConfigError, OSError) as problem:

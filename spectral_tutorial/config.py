@@ -7,6 +7,8 @@ what would be valid. A field's description ends such a sentence and is what the 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from spectral_tutorial.sections import (
     FunctionLaw,
     Law,
     MetaConfig,
+    ReadOnly,
     SpectraConfig,
     TrainingConfig,
 )
@@ -97,6 +100,73 @@ class Config:
         data = self.meta.model_dump(exclude_unset=True) | changes
         return replace(self, meta=validate(MetaConfig, data, self.file))
 
+    def with_changes(self, changes: Mapping[str, Any]) -> Config:
+        """Return a copy that differs in some keys, validated like the files.
+
+        Parameters
+        ----------
+        changes : mapping
+            New values by dotted key, the section first: ``training.epochs``, ``spectra.lines[3].width``,
+            ``distribution.splits.test.n_samples``. The key ``pair`` takes two labels, see :meth:`with_pair`, and is
+            applied last.
+
+        Raises
+        ------
+        ConfigError
+            If a key leads nowhere or a value cannot be used.
+        """
+        nests = {name: getattr(self, name).model_dump(mode="json", exclude_unset=True) for name in ("meta", *SECTIONS)}
+        for key, value in changes.items():
+            if key != "pair":
+                _put(nests, key, value)
+        touched = {key.split(".")[0] for key in changes} - {"pair"}
+        models: dict[str, type[BaseModel]] = {"meta": MetaConfig, **SECTIONS}
+        files = {"meta": self.file} | {name: getattr(self.meta, f"{name}_config_path") for name in SECTIONS}
+        valid: dict[str, Any] = {name: validate(models[name], nests[name], files[name]) for name in touched}
+        changed = replace(self, **valid)
+        return changed.with_pair(changes["pair"]) if "pair" in changes else changed
+
+    def with_pair(self, pair: Sequence[str]) -> Config:
+        """Return a copy about two other components: they and the reported ones change places, in splits and report."""
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise config_error("pair", "", show(pair), "a list of two labels")
+        old, new = self.reported, [str(label) for label in pair]
+        swap = dict(zip([*new, *old], [*old, *new], strict=True))
+        splits = self.distribution.model_dump(mode="json", exclude_unset=True)
+        for name, split in splits["splits"].items():
+            law = split["distribution"]
+            if "combinations" not in law:
+                expected = "splits of the type component_combinations, whose components can be exchanged"
+                raise config_error("pair", "", f"the split {name} with a function of its own", expected)
+            for one in law["combinations"]:
+                one["components"] = [swap.get(label, label) for label in one["components"]]
+                if "ranges" in one:
+                    one["ranges"] = {swap.get(label, label): limits for label, limits in one["ranges"].items()}
+        chosen = dict(zip(("x_component", "y_component"), new, strict=True))
+        analysis = self.analysis.model_dump(mode="json", exclude_unset=True) | {"plot_config": chosen}
+        return replace(
+            self,
+            distribution=validate(DistributionConfig, splits, self.meta.distribution_config_path),
+            analysis=validate(AnalysisConfig, analysis, self.meta.analysis_config_path),
+        )
+
+    def variation(self, name: str) -> Config:
+        """Return the configuration of one of the ``variations`` of analysis.yaml.
+
+        Raises
+        ------
+        ConfigError
+            If there is none of that name, or one of its values cannot be used.
+        """
+        changes, file = self.analysis.variations, self.meta.analysis_config_path
+        if name not in changes:
+            raise config_error(file, "variations", show(name), one_of(changes, name))
+        plain = replace(self, analysis=self.analysis.model_copy(update={"variations": ReadOnly({})}))
+        try:
+            return plain.with_changes({key: value for key, value in changes[name].items() if key != "methods"})
+        except ConfigError as problem:
+            raise ConfigError(f"{file}: variations.{name}: {problem}") from None
+
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Return the five sections as plain values for JSON and YAML, with paths as they were written."""
         return {name: getattr(self, name).model_dump(mode="json") for name in ("meta", *SECTIONS)}
@@ -130,6 +200,23 @@ def load(meta_path: str | Path) -> Config:
             raise config_error(file, key, f"{show(path)}, where there is no file", expected)
         sections[name] = validate(model, load_yaml(directory / path, path), path)
     return Config(meta=meta, directory=directory, file=file, **sections)
+
+
+def _put(nest: Any, key: str, value: Any) -> None:
+    """Put a value at a dotted key of nested mappings and lists; a last step may be new, the steps to it may not."""
+    *steps, last = [int(step[1:-1]) if step[0] == "[" else step for step in re.findall(r"[^.\[\]]+|\[\d+\]", key)] or [
+        ""
+    ]
+    for place, step in enumerate([*steps, last]):
+        known = range(len(nest)) if isinstance(nest, list) else nest if isinstance(nest, dict) else ()
+        if step not in known and (place < len(steps) or place == 0 or not isinstance(nest, dict)):
+            expected = "SECTION.KEY with a section and a key of the five files, or pair"
+            raise config_error("changes", "", show(key), expected)
+        if place < len(steps):
+            nest = nest[step]
+    if not steps:
+        raise config_error("changes", "", show(key), "SECTION.KEY, not a whole section")
+    nest[last] = value
 
 
 def _check_training(config: Config) -> None:

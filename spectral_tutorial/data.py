@@ -31,6 +31,10 @@ LOG_FLOOR = 1e-6
 """Flux below this counts as this before a logarithm is taken; the default world's lowest mean flux is near 1e-3."""
 
 
+class LackingError(ValueError):
+    """The spectra at hand lack a kind that a method learns from."""
+
+
 @dataclass(frozen=True)
 class Spectra:
     """A set of spectra and, where it is known, the truth behind them.
@@ -143,6 +147,11 @@ def compose(spectra: Spectra, first: str, second: str, count: int, rng: np.rando
     -------
     Spectra
         Temperature and noise level are those of :math:`y_i`; the noise really is larger.
+
+    Raises
+    ------
+    LackingError
+        If there is no blank spectrum, or none of a component alone.
     """
     # Imported here: both add filters to Python's warnings, which importing this package must not do.
     from scipy.ndimage import uniform_filter1d
@@ -150,8 +159,12 @@ def compose(spectra: Spectra, first: str, second: str, count: int, rng: np.rando
 
     log_flux, present = np.log(np.maximum(spectra.flux, LOG_FLOOR)), spectra.abundance > 0
     alone = [present[:, spectra.labels.index(label)] & (present.sum(axis=1) == 1) for label in (first, second)]
-    i, j = (rng.choice(np.flatnonzero(mask), count) for mask in alone)
     blank = np.flatnonzero(~present.any(axis=1))
+    if not (blank.size and all(mask.any() for mask in alone)):
+        raise LackingError(
+            f"the spectra lack a kind; expected some without lines, with only {first}, with only {second}"
+        )
+    i, j = (rng.choice(np.flatnonzero(mask), count) for mask in alone)
     # Smoothing leaves the continuum, by which spectra are compared, and takes away the noise of the blank.
     smooth = uniform_filter1d(log_flux, SMOOTHING, axis=1, mode="nearest")
     nearest = NearestNeighbors(n_neighbors=1).fit(smooth[blank, ::SMOOTHING])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spectral_tutorial.data import Spectra, chunks
-from spectral_tutorial.physics import World
+from spectral_tutorial.physics import World, log_continuum
 
 Array = NDArray[np.float64]
 
@@ -88,6 +88,36 @@ def cramer_rao(
         inverse = np.linalg.inv(fisher / (scale[:, :, None] * scale[:, None, :]))
         bound[rows] = (np.diagonal(inverse, axis1=1, axis2=2) / scale**2)[:, : len(free)]
     return bound
+
+
+def continuum_directions(wavelength: ArrayLike, temperatures: ArrayLike, count: int) -> Array:
+    """Leading principal components of log continua, shape ``(count, W)``: what a flat family of continua leaves open.
+
+    Parameters
+    ----------
+    wavelength : array, shape (W,)
+        Wavelengths in nm.
+    temperatures : array, shape (M,)
+        Temperatures in K whose continua the family is to hold.
+    count : int
+        Dimensions of the family.
+    """
+    log_continua = log_continuum(np.asarray(wavelength, float), np.asarray(temperatures, float))
+    components: Array = np.linalg.svd(log_continua - log_continua.mean(axis=0), full_matrices=False)[2][:count]
+    return components
+
+
+def overlap(world: World, first: str, second: str) -> float:
+    r"""How much two lines look alike: the cosine between what they do to log flux at abundance 1.
+
+    .. math:: \frac{|p_1 \cdot p_2|}{|p_1| \, |p_2|}, \qquad p_k(\lambda) = \log f_k(\lambda)
+
+    with :math:`f_k` the factor of line k. 0 for lines that share no bin, 1 for lines of one shape.
+    """
+    alone = np.zeros((2, len(world.labels)))
+    alone[[0, 1], world.index([first, second])] = 1.0
+    p, q = np.log(world.factors(alone))
+    return float(abs(p @ q) / (np.linalg.norm(p) * np.linalg.norm(q)))
 
 
 def mean_cramer_rao(

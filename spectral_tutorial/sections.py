@@ -99,7 +99,7 @@ Label = Annotated[str, Field(max_length=200), AfterValidator(_check_text)]
 FilePath = Annotated[str, Field(max_length=4000), AfterValidator(_check_text)]
 Labels = Annotated[tuple[Label, ...], Field(strict=False), AfterValidator(_check_twice)]
 Range = Annotated[tuple[Real, Real], Field(strict=False), AfterValidator(_check_order)]
-SplitName = Annotated[str, _matching(r"[A-Za-z0-9_-]{1,60}", "a name of at most 60 letters, digits, _ and -")]
+FolderName = Annotated[str, _matching(r"[A-Za-z0-9_-]{1,60}", "a name of at most 60 letters, digits, _ and -")]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 SeedList = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=10_000)]
 _as_list = BeforeValidator(lambda seeds: (seeds,) if type(seeds) is int else seeds)
@@ -284,7 +284,7 @@ class Split(_Part):
 class DistributionConfig(_Part):
     """``data_distribution.yaml``: the splits; an absent ``val`` or ``oracle_train`` is completed later."""
 
-    splits: Annotated[Mapping[SplitName, Split], *_read_only] = Field(description="the splits by name")
+    splits: Annotated[Mapping[FolderName, Split], *_read_only] = Field(description="the splits by name")
 
     @validator(mode="after")
     def _check_names(self) -> DistributionConfig:
@@ -316,8 +316,8 @@ class TrainingConfig(_Part):
     input_transform: Literal["none", "log", "standardize", "log_standardize"] = Field(
         default="none", description="what is done to the flux before the network sees it"
     )
-    initialization: Literal["torch", "kaiming_normal"] = Field(
-        default="kaiming_normal", description="how initial weights are drawn; torch for PyTorch's own way"
+    initialization: Literal["torch", "torch_small", "kaiming_normal"] = Field(
+        default="kaiming_normal", description="how weights are drawn; torch is PyTorch's own, torch_small 0.3 x"
     )
     epochs: int = Field(ge=1, le=100_000, description="passes over the training split")
     batch_size: Count = Field(description="spectra in one step")
@@ -363,6 +363,11 @@ class AnalysisConfig(_Part):
     """``analysis.yaml``: what the analysis looks at."""
 
     plot_config: PlotConfig = Field(description="the two reported components")
+    variations: Annotated[Mapping[FolderName, Annotated[Mapping[str, Any], *_read_only]], *_read_only] = Field(
+        default_factory=lambda: ReadOnly({}),
+        description="experiments that differ in some keys, by name: {SECTION.KEY: value, pair: [label, label], "
+        "methods: [name]}, with what is asked in them as methods",
+    )
 
 
 class MetaConfig(_Part):

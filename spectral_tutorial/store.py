@@ -16,7 +16,7 @@ import logging
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +30,9 @@ from numpy.typing import NDArray
 log = logging.getLogger(__name__)
 
 STATUS = "status.json"
+
+PARTS = ("data", "runs", "analysis", "plots")
+"""Folders of an experiment that are written under its own lock; each of the ``variations`` has a lock of its own."""
 
 
 class StoreError(OSError):
@@ -71,10 +74,25 @@ def write_atomically(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(content)
-        partial.replace(path)
+        with explained(path):
+            partial.write_bytes(content)
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn a full disk, or whatever else keeps a file from being written, into one sentence that names it."""
+    try:
+        yield
+    except OSError as problem:
+        if isinstance(problem, StoreError) or problem.filename is not None:  # it says enough
+            raise
+        raise StoreError(
+            f"{path}: cannot be written ({' '.join(str(problem).split())}); "
+            f"what was finished before is kept, and the same command goes on from there."
+        ) from problem
 
 
 def json_bytes(value: Any) -> bytes:
@@ -96,6 +114,15 @@ def create_array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> ND
         # Take the space now: on a full disk a mapped file would otherwise end the process with a signal later.
         with path.open("r+b") as stream:
             os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return array
+
+
+def open_array(path: Path) -> NDArray[Any]:
+    """Map an .npy file into memory. Python objects, which could run code, are refused with a :class:`StoreError`."""
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as problem:
+        raise StoreError(f"{path}: found no plain array ({problem}); expected one, or no folder here.") from None
     return array
 
 
@@ -145,19 +172,21 @@ class Stage:
 
         Interrupted anywhere, the old product, or none, is what remains.
         """
+        with write_together([self]) as (folder,):
+            yield folder
+
+    def _begin(self) -> Path:
         parent, name = self.directory.parent, self.directory.name
         parent.mkdir(parents=True, exist_ok=True)
-        for leftover in parent.glob(f".{name}.*.partial"):  # of a killed process: this one holds the lock
+        for leftover in self._leftovers():
             shutil.rmtree(leftover, ignore_errors=True)
         partial = parent / f".{name}.{os.getpid()}.partial"
         partial.mkdir()
-        try:
-            yield partial
-            files = {path.name: file_digest(path) for path in sorted(partial.iterdir())}
-            write_atomically(partial / STATUS, json_bytes({"fingerprint": self.fingerprint, "files": files}))
-            self._replace(partial)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        return partial
+
+    def _complete(self, partial: Path) -> None:
+        files = {path.name: file_digest(path) for path in sorted(partial.iterdir())}
+        write_atomically(partial / STATUS, json_bytes({"fingerprint": self.fingerprint, "files": files}))
 
     def _replace(self, partial: Path) -> None:
         if self.directory.exists():
@@ -167,6 +196,47 @@ class Stage:
             shutil.rmtree(old, ignore_errors=True)
         else:
             partial.replace(self.directory)
+
+    def _leftovers(self) -> list[Path]:
+        """Folders that a killed process left; whoever asks holds the experiment's lock."""
+        return sorted(self.directory.parent.glob(f".{self.directory.name}.*.partial"))
+
+
+@contextmanager
+def write_together(stages: Sequence[Stage]) -> Iterator[list[Path]]:
+    """Give a folder to fill for each of several stages that are made at once; see :meth:`Stage.write`.
+
+    Killed between two of the last renames, :func:`recovered` does the others.
+    """
+    partials: list[Path] = []
+    try:
+        with explained(Path(os.path.commonpath([stage.directory for stage in stages]))):
+            for stage in stages:
+                partials.append(stage._begin())
+            yield partials
+            for stage, partial in zip(stages, partials, strict=True):
+                stage._complete(partial)
+    except BaseException:
+        for partial in partials:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+    for stage, partial in zip(stages, partials, strict=True):
+        stage._replace(partial)
+
+
+def recovered(stages: Iterable[Stage]) -> bool:
+    """Whether a killed process had completed all of the stages; then they take their places.
+
+    All or none: what is trained together differs in the last digits from what is trained alone.
+    """
+    complete = {
+        stage: [path for path in stage._leftovers() if Stage(path, stage.fingerprint).current()] for stage in stages
+    }
+    if not all(complete.values()):
+        return False
+    for stage, (first, *_) in complete.items():
+        stage._replace(first)
+    return True
 
 
 class ExperimentFolder:
@@ -237,6 +307,7 @@ class ExperimentFolder:
             self._lock.acquire()
         try:
             if not self._claimed:
+                self._clear_leftovers()
                 self._write_record()
                 self._claimed = True
             yield
@@ -250,9 +321,18 @@ class ExperimentFolder:
             with self.claimed():
                 write_atomically(path, content)
 
+    def _clear_leftovers(self) -> None:
+        """Delete what killed processes left and nobody can use: only the lock's holder writes here."""
+        for part in (self._record.name, *PARTS):
+            for leftover in list((self.path / part).rglob(".*.partial")):
+                if leftover.is_file():
+                    leftover.unlink()
+                elif leftover.name.endswith(".old.partial") or not (leftover / STATUS).is_file():
+                    shutil.rmtree(leftover, ignore_errors=True)
+
     def _write_record(self) -> None:
         if self._stale:
-            for part in ("data", "runs", "analysis", "plots"):
+            for part in (*PARTS, "variations"):
                 shutil.rmtree(self.path / part, ignore_errors=True)
             for path in self._record.glob("*.yaml"):  # the original's, which had other names
                 if path.name not in RECORD_NAMES.values():

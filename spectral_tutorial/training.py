@@ -56,6 +56,9 @@ LOG_CHECKPOINTS = 24
 EVALUATION_ROWS = 1024
 """Spectra read at a time when nothing is learned from them."""
 
+LOSS_ROWS = 65_536
+"""Spectra whose losses are held at a time: the memory for a large validation split does not grow with it."""
+
 
 @dataclass(frozen=True)
 class History:
@@ -276,7 +279,9 @@ class _Task:
         return losses.mean(dim=(1, 2))
 
     def val_loss(self, state: State) -> Tensor:
-        return self.loss(predict(self.model, state, self.val_inputs), self.val_targets)
+        blocks = zip(self.val_inputs.split(LOSS_ROWS), self.val_targets.split(LOSS_ROWS), strict=True)
+        parts = [self.loss(predict(self.model, state, x), y) * (len(x) / len(self.val_inputs)) for x, y in blocks]
+        return torch.stack(parts).sum(dim=0)
 
 
 def _train_stacked(task: _Task, seeds: Sequence[int], on_checkpoint: OnCheckpoint) -> History:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
 from spectral_tutorial.config import Config
+from spectral_tutorial.methods import METHODS
 from spectral_tutorial.sections import Combination, CombinationLaw, Split, TrainingConfig
 
 ORIGINAL_TRAINING: Mapping[str, Any] = {
@@ -65,6 +67,8 @@ class Variant:
         This many consecutive training seeds from the first configured one, instead of the configured ones.
     core : bool
         Whether a plain ``run`` computes it, or only ``run --all`` and the chapter that shows it.
+    combinations, physics : str
+        What it was allowed to know, in a word or two for tables: of held-out combinations, and of physics.
     """
 
     split: str = "train"
@@ -73,6 +77,8 @@ class Variant:
     shown: Shown | None = None
     n_seeds: int | None = None
     core: bool = True
+    combinations: str = "none"
+    physics: str = "none"
 
     def seeds(self, config: Config) -> tuple[int, ...]:
         """Training seeds of this variant."""
@@ -86,37 +92,81 @@ class Variant:
         return config.with_training(**self.changes).training if self.changes else config.training
 
 
+ENDS: Mapping[str, Any] = {"checkpoint_by": "ratio", "checkpoint_ratio": 1.0}
+"""Interventions are looked at where they begin and where they end."""
+
+
+def _intervention(
+    shown: Shown | None = None, combinations: str = "none", physics: str = "none", **changes: Any
+) -> Variant:
+    return Variant(
+        shown=shown, changes={**changes, **ENDS}, n_seeds=5, core=False, combinations=combinations, physics=physics
+    )
+
+
 VARIANTS: Mapping[str, Variant] = {
     "network": Variant(),
-    "oracle": Variant(split="oracle_train"),
+    "oracle": Variant(split="oracle_train", combinations="1 in 4"),
     "fooled": Variant(training=ORIGINAL_TRAINING, n_seeds=32, core=False),
+    "network_flux": _intervention(input_transform="standardize"),
+    "dropout": _intervention(dropout_rate=0.1),
+    "some_pairs": _intervention(Shown("some_pairs"), "other pairs"),
+    "all_pairs": _intervention(Shown("all_pairs"), "other pairs"),
+    "shown_4": _intervention(Shown("combinations", 4), "4"),
+    "shown_16": _intervention(Shown("combinations", 16), "16"),
+    "shown_64": _intervention(Shown("combinations", 64), "64"),
+    "shown_256": _intervention(Shown("combinations", 256), "256"),
+    "composed": _intervention(Shown(COMPOSED), physics="factors multiply"),
 }
 """``network`` is the configured one; ``oracle`` the same with the held-out combination among its training spectra;
-``fooled`` has the original's settings over 32 consecutive seeds, enough to meet dead ones."""
+``fooled`` has the original's settings over 32 consecutive seeds, enough to meet dead ones. The others are
+interventions, each with one thing changed: ``network_flux`` reads flux and not its logarithm; ``dropout`` switches
+units off; ``some_pairs`` and ``all_pairs`` learn from pairs of lines that are not the held-out one, ``shown_N`` from N
+spectra with the held-out combination, ``composed`` from products of its own training spectra."""
 
 
 def added_splits(config: Config, splits: Mapping[str, Split]) -> dict[str, Split]:
     """Splits that only interventions learn from: the held-out combination, and pairs of lines that are not it."""
     labels, quarter = config.spectra.labels, max(1, splits["train"].n_samples // 4)
     pairs = [pair for pair in combinations(labels, 2) if set(pair) != set(config.reported)]
-    some = pairs[:: max(1, len(pairs) // 10)]  # ten of 189, evenly spaced so that every kind of line is among them
+    some = pairs[:: max(1, len(pairs) // 10)][:10]  # evenly spaced, so that every kind of line is among them
 
     def law(chosen: list[tuple[str, str]]) -> CombinationLaw:
         held = tuple(Combination(components=pair) for pair in chosen)
         return CombinationLaw(type="component_combinations", combinations=held)
 
-    added = {"shown_combinations": Split(n_samples=256, distribution=splits["test"].distribution)}
+    added = {"combinations": Split(n_samples=splits["train"].n_samples, distribution=splits["test"].distribution)}
     if pairs:  # a world of two lines has no other
-        added["shown_some_pairs"] = Split(n_samples=quarter, distribution=law(some[:10]))
-        added["shown_all_pairs"] = Split(n_samples=quarter, distribution=law(pairs))
+        added["some_pairs"] = Split(n_samples=quarter, distribution=law(some))
+        added["all_pairs"] = Split(n_samples=quarter, distribution=law(pairs))
     return added
 
 
 def named(name: str) -> Variant:
-    """Return the variant of that name; ValueError naming those there are if there is none."""
+    """Return the variant of that name; ValueError naming those there are if there is none.
+
+    Beside those of ``VARIANTS``, ``network+N`` is the configured network with N spectra of the held-out combination in
+    the place of its last training spectra.
+    """
+    if found := re.fullmatch(r"network\+([1-9]\d{0,7})", name):
+        return Variant(shown=Shown("combinations", int(found[1])), core=False, combinations=found[1])
     if name not in VARIANTS:
-        raise ValueError(f"no variant {name!r}; expected one of {', '.join(VARIANTS)}")
+        raise ValueError(f"no variant {name!r}; expected one of {', '.join([*VARIANTS, *METHODS])}")
     return VARIANTS[name]
+
+
+def is_known(name: str) -> bool:
+    """Whether there is a variant or a method of that name."""
+    try:
+        return name in METHODS or bool(named(name))
+    except ValueError:
+        return False
+
+
+def knowledge(name: str) -> tuple[str, str]:
+    """Return what a variant or a method was allowed to know, in a word or two: of combinations, and of physics."""
+    known = METHODS[name] if name in METHODS else named(name)
+    return known.combinations, known.physics
 
 
 def chosen(everything: bool) -> list[str]:

@@ -125,10 +125,13 @@ def assert_same_results(exp_a: Path, exp_b: Path) -> None:
     """Assert that two experiments hold the same files: arrays bit for bit, all else byte for byte.
 
     Of plots only the names are compared, because fonts and libraries may change their bytes, and the recorded meta
-    file's seeds are those of the last run.
+    file's seeds are those of the last run. What the book's exercises leave is not the command line's business.
     """
-    assert files_in(exp_a) == files_in(exp_b)
-    for name in sorted(files_in(exp_a)):
+    names, others = (
+        {name for name in files_in(exp) if not name.startswith("variations/exercise-")} for exp in (exp_a, exp_b)
+    )
+    assert names == others
+    for name in sorted(names):
         a, b = exp_a / name, exp_b / name
         if name.endswith(".npy"):
             left, right = np.load(a, mmap_mode="r"), np.load(b, mmap_mode="r")

@@ -107,10 +107,15 @@ def tables(status: dict[int, str], mse: dict[int, float]) -> tuple[pd.DataFrame,
     return pd.DataFrame(rows, columns=analysis.TRAJECTORY_COLUMNS), pd.DataFrame(runs, columns=columns)
 
 
+def report_of(trajectories: pd.DataFrame, status: pd.DataFrame) -> pd.DataFrame:
+    errors = analysis.with_status(analysis.final(trajectories), status)
+    return analysis.gap_report(errors, {(42, "test", "comp4"): 0.05})
+
+
 def test_report_leaves_lost_seeds_out_of_medians_and_counts_them() -> None:
     status = {1: "ok", 2: "dead", 3: "ok", 4: "ok", 5: "diverged", 6: "dead"}
     mse = {1: 0.1, 2: 50.0, 3: 0.2, 4: 0.4, 5: np.inf, 6: 50.0}
-    report = analysis.gap_report(*tables(status, mse), {("test", "comp4"): 0.05})
+    report = report_of(*tables(status, mse))
     assert list(report.columns) == analysis.REPORT_COLUMNS
     (row,) = report.to_dict("records")
     assert (row["method"], row["component"], row["split"]) == ("network", "comp4", "test")
@@ -121,7 +126,7 @@ def test_report_leaves_lost_seeds_out_of_medians_and_counts_them() -> None:
 
 
 def test_report_where_no_seed_lives_has_no_median() -> None:
-    report = analysis.gap_report(*tables({1: "dead", 2: "diverged"}, {1: 0.1, 2: 0.2}), {("test", "comp4"): 0.05})
+    report = report_of(*tables({1: "dead", 2: "diverged"}, {1: 0.1, 2: 0.2}))
     assert report[["mse_low", "mse_median", "mse_high", "ratio_to_crlb"]].isna().all(axis=None)
     assert report[["n_dead", "n_diverged"]].iloc[0].tolist() == [1, 1]
 
@@ -132,6 +137,43 @@ def test_the_last_checkpoint_is_reported_and_never_the_best() -> None:
     assert last["step"].tolist() == [10, 10]
     assert analysis.live(last, status)["mse"].tolist() == [0.1]
     assert "status" not in analysis.live(last, status)
+
+
+def test_report_of_a_method_without_training_seeds_counts_data_seeds_and_averages_their_bounds() -> None:
+    moments = analysis.Moments((1, 1))
+    moments.add([[0.5], [0.7]], [[[0.6], [0.9]]])
+    tables = [
+        analysis.trajectory_rows(
+            [moments],
+            split="test",
+            variant="decoder",
+            data_seed=seed,
+            training_seeds=[pd.NA],
+            steps=[0],
+            epochs=[0],
+            components=["comp4"],
+        ).assign(mse=error)
+        for seed, error in {42: 0.2, 43: 0.4, 44: 0.3}.items()
+    ]
+    status = pd.DataFrame({"variant": "decoder", "data_seed": [42, 43, 44], "training_seed": pd.NA, "status": "ok"})
+    errors = analysis.with_status(pd.concat(tables), status.astype({"training_seed": "Int64"}))
+    report = analysis.gap_report(errors, {(seed, "test", "comp4"): seed / 1000 for seed in (42, 43, 44)})
+    (row,) = report.to_dict("records")
+    assert (row["n_data_seeds"], row["n_training_seeds"], row["n_dead"]) == (3, 0, 0)
+    assert (row["mse_median"], row["crlb"]) == (0.3, pytest.approx(0.043))
+
+
+def test_ratio_by_noise_is_one_for_errors_at_the_bound_and_shows_where_they_are_not() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.permutation(np.geomspace(0.01, 0.15, 3000))
+    bound = np.stack([noise**2, 9 * noise**2], axis=1)
+    table = analysis.ratio_by_noise(bound, bound, noise)
+    np.testing.assert_allclose(table, np.ones((2, 4)))
+    floor = analysis.ratio_by_noise(bound + 1e-4, bound, noise)
+    assert (floor["quietest"] > floor["middle"]).all()
+    assert (floor["middle"] > floor["noisiest"]).all()
+    assert (floor["all"] < floor["middle"]).all()
+    np.testing.assert_allclose(floor.loc[0, "quietest"], 1 + 1e-4 * (1 / np.sort(noise)[:1000] ** 2).mean())
 
 
 def test_slopes_by_company_find_a_gate() -> None:

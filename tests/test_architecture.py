@@ -70,15 +70,17 @@ def test_a_module_imports_only_from_those_above_it(name: str) -> None:
 @pytest.mark.parametrize(
     ("library", "allowed"),
     [
-        ("torch", "models training pipeline"),
-        ("matplotlib", "figures experiment"),
-        ("pandas", "analysis figures pipeline experiment"),
+        ("torch", "models training pipeline sweep"),
+        ("matplotlib", "figures plots experiment"),
+        ("pandas", "analysis figures pipeline results experiment sweep"),
         ("safetensors", "pipeline"),
-        ("tqdm", "pipeline"),
+        ("tqdm", "pipeline sweep"),
         ("yaml", "reading config store"),
-        ("pydantic", "reading sections config"),
-        ("filelock", "store"),
+        ("pydantic", "reading sections config sweep"),
+        ("filelock", "store sweep"),
         ("shutil", "store"),
+        ("distributed", "sweep"),
+        ("threadpoolctl", "sweep"),
         ("json", "store"),
     ],
 )
@@ -120,8 +122,8 @@ def test_every_public_thing_says_what_it_is(path: Path) -> None:
 
 @files
 def test_modules_and_functions_are_short(path: Path) -> None:
-    """The aim is 300 and 40 lines; a gallery of figures may be longer."""
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= {"figures": 750}.get(path.stem, 400)
+    """The aim is 300 and 40 lines."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef):
             docstring = len((ast.get_docstring(node) or "").splitlines())

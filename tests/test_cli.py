@@ -49,7 +49,7 @@ def edit(meta: Path, key: str, change: Callable[[Any], None]) -> None:
 def test_help_names_every_command() -> None:
     done = command_line("--help")
     assert done.returncode == 0
-    assert all(name in done.stdout for name in COMMANDS)
+    assert all(name in done.stdout for name in (*COMMANDS, "sweep"))
     assert done.stderr == ""
 
 
@@ -61,7 +61,9 @@ def test_a_run_in_another_process_leaves_the_same_results(tmp_path: Path, small_
     assert "\r" not in done.stderr, "no progress bar where there is no terminal"
     exp = tmp_path / "exp"
     assert {path.stem for path in (exp / "plots").iterdir()} == PLOTS
-    assert_same_results(exp / "data", small_run / "exp" / "data")
+    for split in ("train", "val", "test", "oracle_train"):
+        folder = Path("data") / "seed-42" / split
+        assert_same_results(exp / folder, small_run / "exp" / folder)
     for variant in ("network", "oracle"):
         assert_same_results(exp / "analysis" / variant, small_run / "exp" / "analysis" / variant)
         for seed in (123, 124):

@@ -488,6 +488,109 @@ def test_every_field_has_a_description() -> None:
         assert described(model) == []
 
 
+# --- other values at dotted keys
+
+
+def test_changes_reach_every_file_and_leave_the_original_alone() -> None:
+    config = load(SHIPPED)
+    changed = config.with_changes(
+        {
+            "training.epochs": 3,
+            "spectra.lines[3].width": 12.0,
+            "spectra.line_law": "beer_lambert",
+            "distribution.splits.test.n_samples": 10,
+            "meta.training_seed": [5],
+            "analysis.plot_config.x_component": 3,
+        }
+    )
+    assert changed.training.epochs == 3
+    assert [line.width for line in changed.spectra.lines[2:5]] == [6.4, 12.0, 12.7]
+    assert changed.spectra.line_law == "beer_lambert"
+    assert changed.distribution.splits["test"].n_samples == 10
+    assert changed.distribution.splits["train"] == config.distribution.splits["train"]
+    assert changed.meta.training_seed == (5,)
+    assert changed.reported == ("comp3", "comp4")
+    assert config == load(SHIPPED)
+    assert config.with_changes({}) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training.epochs": 0}, "configs/training.yaml: epochs: found 0; expected a number of at least 1"),
+        (
+            {"training.epoch": 3},
+            "configs/training.yaml: epoch: found an unknown key; expected .*did you mean epochs",
+        ),
+        ({"trainig.epochs": 3}, "changes: found 'trainig.epochs'; expected SECTION.KEY with a section"),
+        ({"epochs": 3}, "changes: found 'epochs'; expected SECTION.KEY"),
+        ({"training": {}}, "changes: found 'training'; expected SECTION.KEY, not a whole section"),
+        ({"": 1}, "changes: found ''; expected SECTION.KEY"),
+        ({"spectra.lines[20].width": 1.0}, r"changes: found 'spectra.lines\[20\].width'; expected SECTION.KEY"),
+        ({"spectra.lines.width": 1.0}, "changes: found 'spectra.lines.width'; expected SECTION.KEY"),
+        ({"training.epochs.more": 1}, "changes: found 'training.epochs.more'; expected SECTION.KEY"),
+        ({"pair": "comp1"}, "pair: found 'comp1'; expected a list of two labels"),
+        ({"pair": ["comp1", "comp1"]}, "found 'comp1' a second time; expected each of the list once"),
+        ({"pair": ["comp1", "comp99"]}, "found 'comp99'; expected one of"),
+    ],
+    ids=str,
+)
+def test_changes_that_cannot_be_used_are_one_sentence(changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(SHIPPED).with_changes(changes)
+    assert "\n" not in str(caught.value)
+
+
+def present(config: Config, split: str) -> list[tuple[str, ...]]:
+    law = config.distribution.splits[split].distribution
+    assert isinstance(law, CombinationLaw)
+    return [combination.components for combination in law.combinations]
+
+
+@pytest.mark.parametrize("pair", [("comp1", "comp2"), ("comp4", "comp10"), ("comp10", "comp1"), ("comp4", "comp7")])
+def test_another_pair_takes_the_place_of_the_reported_one(pair: tuple[str, str]) -> None:
+    changed = load(SHIPPED).with_pair(pair)
+    assert changed.reported == pair
+    x, y = pair
+    assert present(changed, "train") == present(changed, "val") == [(), (x,), (y,)]
+    assert present(changed, "test") == [(x, y)]
+    assert present(changed, "oracle_train") == [(), (x,), (y,), (x, y)]
+    assert changed.with_pair(("comp10", "comp4")) == load(SHIPPED).with_pair(("comp10", "comp4"))
+
+
+def test_a_pair_takes_its_ranges_along_and_third_components_make_room(meta: Path) -> None:
+    edit(meta, DISTRIBUTION, TEST_LAW, TEST_LAW.replace("comp4]", "comp4, comp7], ranges: {comp4: [0.5, 1.0]}"))
+    law = load(meta).with_pair(("comp7", "comp1")).distribution.splits["test"].distribution
+    assert isinstance(law, CombinationLaw)
+    assert law.combinations[0].components == ("comp7", "comp1", "comp10")
+    assert dict(law.combinations[0].ranges) == {"comp1": (0.5, 1.0)}
+
+
+def test_a_law_of_ones_own_has_no_pair_to_exchange(meta: Path) -> None:
+    (meta.parent / "own.py").write_text("def law(n, rng):\n    return {}\n", encoding="utf-8")
+    own = '{type: function, callable: "own:law"}'
+    edit(
+        meta,
+        DISTRIBUTION,
+        f"      type: component_combinations\n      combinations:\n{TEST_LAW[:-7]}",
+        f"      {own}\n",
+    )
+    with pytest.raises(ConfigError, match="pair: found the split test with a function of its own; expected splits"):
+        load(meta).with_pair(("comp1", "comp2"))
+
+
+def test_variations_are_read_from_the_analysis_file(meta: Path) -> None:
+    config = load(meta)
+    assert set(config.analysis.variations) >= {"comp12-comp20", "beer_lambert"}
+    for name in config.analysis.variations:
+        assert not config.variation(name).analysis.variations
+    assert config.variation("comp12-comp20").reported == ("comp12", "comp20")
+    assert config.variation("beer_lambert").spectra.line_law == "beer_lambert"
+    edit(meta, ANALYSIS, "spectra.line_law: beer_lambert", "spectra.line_law: beer")
+    with pytest.raises(ConfigError, match="analysis.yaml: variations.beer_lambert: .*line_law: found 'beer'; expected"):
+        load(meta).variation("beer_lambert")
+
+
 # --- functions of one's own
 
 

@@ -165,12 +165,19 @@ def test_the_decoder_reaches_the_bound_for_every_pair(pair: tuple[str, str]) -> 
     assert (squared(reader, test, pair) / bound(test, pair)).mean(axis=0) == pytest.approx(1, abs=0.6)
 
 
+def test_learned_lines_are_the_true_ones() -> None:
+    """At abundance 1 and at a half, within the noise of the templates."""
+    reader, model = fitted(LogAdditiveDecoder()), world()
+    for abundance in (0.5, 1.0):
+        true = np.log1p(abundance * (model.strength[:, None] * model.profiles)[model.index(PAIR)])
+        np.testing.assert_allclose(reader.lines(abundance), true, atol=0.02)
+
+
 @pytest.mark.slow
 def test_a_flat_family_of_continua_fails_for_parallel_profiles_as_the_bound_foretells() -> None:
     """Two open directions of the continuum already cost a reader that knows all else a factor of 10 and 23."""
     test = spectra("test", PARALLEL)
-    log_continua = physics.log_continuum(test.wavelength, np.linspace(3000, 7000, 200))
-    directions = np.linalg.svd(log_continua - log_continua.mean(axis=0), full_matrices=False)[2][:2]
+    directions = limits.continuum_directions(test.wavelength, np.linspace(3000, 7000, 200), 2)
     truth = test.temperature, test.abundance, test.noise_level
     foretold = limits.cramer_rao(world(), *truth, world().index(PARALLEL), directions)
     foretold = foretold.mean(axis=0) / bound(test, PARALLEL).mean(axis=0)

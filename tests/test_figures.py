@@ -1,6 +1,7 @@
 """Figures: what is drawn is what was given, and drawing leaves nothing behind."""
 
 import io
+import itertools
 import subprocess
 import sys
 
@@ -20,6 +21,7 @@ from spectral_tutorial.physics import WIEN_NM_K, World, continuum, gaussian_prof
 
 PAIR = ("$b$ < 1", "</script>$")
 """Labels that a careless figure would read as a formula."""
+HELD = ["nothing", *(f"{label} alone" for label in PAIR)]
 STEPS = [0, 1, 4, 16, 64]
 TEMPERATURE = 5000.0
 
@@ -106,7 +108,68 @@ def predictions(splits):
 
 
 @pytest.fixture
-def drawers(world, splits, trajectories, status, histories, summary, report, predictions):
+def believed():
+    """Six true places and beliefs about three sets: one spectrum is undecided, one has no belief."""
+    truth = np.array([[0.1, 0.8], [0.2, 0.9], [0.9, 0.1], [0.7, 0.3], [0.5, 0.5], [0.4, 0.4]])
+    probability = [[0, 0.1, 0.9], [0, 0, 1], [0, 1, 0], [0, 0.8, 0.2], [0, 0.5, 0.5], [np.nan] * 3]
+    return truth, np.array(probability)
+
+
+@pytest.fixture
+def company():
+    """Slopes of four methods: two answer alike, one has lost its last value, and one has none."""
+    table = {"network": [0.9, 0.6, 0.3], "$o$": [1.0, 0.99, 1.0], "lost": [1.0, 0.99, np.nan], "dead": [np.nan] * 3}
+    return pd.DataFrame(table, index=["0.0 to 0.3", "0.3 to 0.6", "$0.6$ to 1"])
+
+
+METHODS = {  # ID and OOD error; two are tied, the runs of one are all dead
+    "network": (0.0009, 0.1),
+    "dropout": (0.0014, 0.153),
+    "tied": (0.0011, 0.1),
+    "$shown_4$": (0.00095, 0.09),
+    "shown_16": (0.00098, 0.029),
+    "dead": (np.nan, np.nan),
+    "oracle": (0.0014, 0.0023),
+}
+COUNTS = {"oracle": 1024, "network": 0, "$shown_4$": 4, "shown_16": 16, "dead": 64, "never run": 5}
+KNOWLEDGE = {"oracle": ("1 in 4", "none"), "$shown_4$": ("$4$", "none"), "network": ("none", "factors multiply")}
+LANDMARKS = {"costs $1": 0.083, "costs $2": 0.0833, "predict nothing": 1 / 3}
+
+
+@pytest.fixture
+def everything():
+    rows = [
+        (name, label, split, error, error / 1.2, error * 1.3, 0.00107 if split == "test" else 0.00117)
+        for name, errors in METHODS.items()
+        for label in PAIR
+        for split, error in zip(("val", "test"), errors, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["method", "component", "split", "mse_median", "mse_low", "mse_high", "crlb"])
+
+
+@pytest.fixture
+def ratios():
+    values = [60.0, 2.0, 1.1, 1.1, 90.0, 1.6, 4000.0, 1.3]
+    keys = itertools.product(("c13 / c2", "$x$ / c4"), ("network", "$decoder$"), PAIR)
+    table = pd.DataFrame(keys, columns=["group", "method", "component"])
+    return table.assign(ratio=values)
+
+
+@pytest.fixture
+def drawers(
+    world,
+    splits,
+    trajectories,
+    status,
+    histories,
+    summary,
+    report,
+    predictions,
+    believed,
+    company,
+    everything,
+    ratios,
+):
     amounts = np.array([0.3, 0.8, 0.9])
     truth, values = predictions["test"]
     return {
@@ -128,7 +191,20 @@ def drawers(world, splits, trajectories, status, histories, summary, report, pre
         "test_abundance_mse": lambda: figures.test_abundance_mse(truth, ((values - truth) ** 2).mean(axis=0), PAIR),
         "prediction_analysis": lambda: figures.prediction_analysis(predictions, PAIR),
         "slopes": lambda **k: figures.slopes(trajectories, status=status, **k),
+        "beliefs": lambda **k: figures.beliefs(*believed, HELD, PAIR, **k),
+        "slope_by_company": lambda **k: figures.slope_by_company(company, PAIR, **k),
+        "combinations_shown": lambda **k: figures.combinations_shown(everything, COUNTS, PAIR[0], **k),
+        "every_method": lambda **k: figures.every_method(everything, KNOWLEDGE, LANDMARKS, PAIR[0], **k),
+        "templates": lambda **k: figures.templates(world.wavelength, *imprints(world), **k),
+        "ratios_to_bound": lambda **k: figures.ratios_to_bound(ratios, **k),
+        "phase_diagram": lambda **k: figures.phase_diagram(GAPS, "error / $error", **k),
     }
+
+
+def imprints(world):
+    """What was learned, and the truth, of the two components."""
+    true = {label: world.line_log_factors(np.eye(3)[k])[0, k] for k, label in enumerate(world.labels) if k}
+    return {label: curve + 0.01 for label, curve in true.items()}, true
 
 
 def curves(ax):
@@ -170,7 +246,20 @@ NAMES = [
     "test_abundance_mse",
     "prediction_analysis",
     "slopes",
+    "beliefs",
+    "slope_by_company",
+    "combinations_shown",
+    "every_method",
+    "templates",
+    "ratios_to_bound",
+    "phase_diagram",
 ]
+CLOSING = NAMES[-7:-1]
+GAPS = pd.DataFrame(
+    [[271.4, 20.0, 5.61], [9.0, np.nan, 2.3]],
+    pd.Index(["$b$ < 1", "c + d"], name="pair"),
+    pd.Index(["0", "32", "128"], name="combinations $shown"),
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -196,7 +285,7 @@ def test_figures_do_not_depend_on_the_readers_settings(name, drawers):
         assert figures.png(figure) == plain
 
 
-@pytest.mark.parametrize("name", ["spectral_lines", "continua", "mse_trajectory", "slopes"])
+@pytest.mark.parametrize("name", ["spectral_lines", "continua", "mse_trajectory", "slopes", *CLOSING[:4]])
 def test_single_panels_draw_where_they_are_told(name, drawers):
     own, ax = plt.subplots()
     assert drawers[name](ax=ax) is own
@@ -380,3 +469,243 @@ def test_predictions_of_all_seeds_are_drawn(predictions):
         for k in range(2):
             assert drawn(panels[k, column], np.tile(truth[:, k], 4), values[:, :, k].ravel())
             assert drawn(panels[k, column], [0, 1], [0, 1])
+
+
+def colored(ax, color):
+    """Places of all markers of one color in a panel."""
+    lines = [line for line in ax.lines if line.get_color() == color and line.get_marker() != "None"]
+    return sorted(place for line in lines for place in zip(*map(np.atleast_1d, line.get_data()), strict=True))
+
+
+def boxes(figure):
+    """Box of every text that is to be seen, in pixels."""
+    figures.png(figure)
+    texts = [(text, True) for legend in figure.findobj(mpl.legend.Legend) for text in legend.findobj(mpl.text.Text)]
+    for ax in figure.axes:
+        texts += [(text, True) for text in (*ax.texts, ax.title, ax.xaxis.label, ax.yaxis.label)]
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            texts += [(tick.label1, low <= tick.get_loc() <= high) for tick in axis.get_major_ticks()]
+    shown = {id(text): text for text, inside in texts if inside and text.get_visible() and text.get_text()}
+    return {f"{text.get_text()} {i}": text.get_window_extent() for i, text in enumerate(shown.values())}
+
+
+@pytest.mark.parametrize("name", CLOSING)
+def test_texts_overlap_no_text_and_stay_on_the_page(name, drawers):
+    figure = drawers[name]()
+    found = boxes(figure)
+    assert len(found) > 4
+    assert [pair for pair in itertools.combinations(found, 2) if found[pair[0]].overlaps(found[pair[1]])] == []
+    page = figure.bbox.padded(1)
+    assert [text for text, box in found.items() if not (page.contains(*box.min) and page.contains(*box.max))] == []
+
+
+@pytest.mark.parametrize("name", ["templates", "ratios_to_bound"])
+def test_several_panels_draw_where_they_are_told(name, drawers):
+    own, panels = plt.subplots(1, 2)
+    assert drawers[name](ax=panels) is own
+    assert [ax.get_title() for ax in panels] == [ax.get_title() for ax in drawers[name]().axes]
+    assert len({ax.get_ylim() for ax in panels}) == 1
+    own.savefig(io.BytesIO())
+    with pytest.raises(ValueError, match="zip"):
+        drawers[name](ax=panels[0])
+    plt.close(own)
+
+
+def test_beliefs_color_each_spectrum_by_what_is_most_probable(believed):
+    truth, probability = believed
+    places = [tuple(place) for place in truth.tolist()]
+    for order in ([0, 1, 2], [0, 2, 1]):  # the color goes with the name
+        figure = figures.beliefs(truth, probability[:, order], [HELD[k] for k in order], PAIR)
+        (ax,) = figure.axes
+        assert colored(ax, figures.MUTED) == []
+        undecided = places[4:5]  # counts for the set that is named first
+        x, y = sorted(places[2:4]), sorted(places[:2])
+        assert colored(ax, figures.COMPONENT_COLORS[0]) == sorted(x + undecided * (order[1] == 1))
+        assert colored(ax, figures.COMPONENT_COLORS[1]) == sorted(y + undecided * (order[1] == 2))
+        assert {"nothing (0)", rf"\$b\$ < 1 alone ({3 - (order[1] == 2)})"} <= set(words(figure))
+
+
+def test_beliefs_tell_more_than_three_sets_apart(believed):
+    truth, _ = believed
+    figure = figures.beliefs(truth, np.eye(6), [*HELD, "both", "c", "d"], PAIR)
+    assert len({line.get_color() for line in figure.axes[0].lines}) == 6
+
+
+def test_no_spectrum_and_no_belief_leave_an_empty_plane():
+    for truth, belief in ((np.zeros((0, 2)), np.zeros((0, 2))), ([[0.2, 0.4]], [[np.nan, np.nan]])):
+        figure = figures.beliefs(truth, belief, ["a", "b"], PAIR)
+        figures.png(figure)
+        assert {"a (0)", "b (0)"} <= set(words(figure))
+        assert figure.axes[0].get_xlim() == (0, 1)
+
+
+def test_slopes_by_company_are_named_where_they_end(company):
+    figure = figures.slope_by_company(company, PAIR)
+    (ax,) = figure.axes
+    for method in company:
+        assert drawn(ax, range(3), company[method])
+    assert {line.get_ydata()[0] for line in ax.lines if line.get_marker() == "None"} == {0, 1}
+    places = {text.get_text(): text.xy[1] for text in ax.texts}
+    assert list(places) == ["network", "lost", r"\$o\$"]  # from below; what has no number has no end
+    assert len({(line.get_color(), line.get_marker()) for line in ax.lines[2:]}) == 4
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0.0 to 0.3", "0.3 to 0.6", r"\$0.6\$ to 1"]
+
+
+@pytest.mark.parametrize(("rows", "turned"), [(3, 0), (12, 45)])
+def test_many_ranges_of_abundance_stand_aslant(rows, turned):
+    table = pd.DataFrame({"network": np.linspace(1, 0, rows)}, index=[f"{k}.0 to {k + 1}.0" for k in range(rows)])
+    (ax,) = figures.slope_by_company(table, PAIR).axes
+    assert {label.get_rotation() for label in ax.get_xticklabels()} == {turned}
+
+
+def test_combinations_shown_stand_at_their_counts(everything):
+    figure = figures.combinations_shown(everything, COUNTS, PAIR[0])
+    (ax,) = figure.axes
+    assert ax.get_xticks().tolist() == [0, 4, 16, 64, 1024]
+    order = ["network", "$shown_4$", "shown_16", "dead", "oracle"]
+    whiskers = np.concatenate([path.vertices for lines in ax.collections for path in lines.get_paths()])
+    for k in range(2):
+        errors = [METHODS[name][k] for name in order]
+        assert drawn(ax, [0, 4, 16, 64, 1024], errors)
+        for count, error in ((0, errors[0]), (1024, errors[-1])):
+            for end in (error / 1.2, error * 1.3):
+                assert np.isclose(whiskers, [count, end], rtol=1e-9).all(axis=1).any()
+    assert drawn(ax, [0, 1], [0.00107] * 2)
+    assert {"Cramér-Rao bound", "val (ID)", "test (OOD)"} <= set(words(figure))
+
+
+def test_methods_with_one_count_share_a_place(everything):
+    (ax,) = figures.combinations_shown(everything, {"dropout": 4, "network": 4}, PAIR[1]).axes
+    assert ax.get_xticks().tolist() == [4]
+    assert drawn(ax, [4, 4], [0.1, 0.153])
+
+
+def panel_rows(ax):
+    return [label.get_text() for label in ax.get_yticklabels()]
+
+
+def test_every_method_has_a_row_the_best_first(everything):
+    (ax,) = figures.every_method(everything, KNOWLEDGE, LANDMARKS, PAIR[0], {"oracle": "the $oracle"}).axes
+    order = ["oracle", "shown_16", "$shown_4$", "network", "tied", "dropout", "dead"]
+    assert panel_rows(ax) == [r"the \$oracle", "shown_16", r"\$shown_4\$", *order[3:]]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first row is the upper one
+    for place, name in enumerate(order[:-1]):
+        known, held = METHODS[name]
+        assert drawn(ax, [held], [place])
+        assert drawn(ax, [known], [place])
+        assert drawn(ax, [held / 1.2, held * 1.3], [place] * 2)
+    lost = [text for text in ax.texts if text.get_text() == "no live run"]
+    assert [text.xy[1] for text in lost] == [order.index("dead")]
+
+
+def test_what_a_method_was_told_stands_in_its_row(everything):
+    (ax,) = figures.every_method(everything, KNOWLEDGE, LANDMARKS, PAIR[0]).axes
+    told = {(text.get_text(), text.xy[1]) for text in ax.texts}
+    assert {("1 in 4", 0), ("none", 0), (r"\$4\$", 2), ("none", 3), ("factors multiply", 3)} <= told
+    assert {"combinations seen", "physics given"} <= {text for text, _ in told}
+    left = {text.get_text(): text.get_position()[0] for text in ax.texts}
+    assert left["combinations seen"] == left["1 in 4"] < left["physics given"] == left["factors multiply"]
+
+
+def test_the_bound_and_the_landmarks_stand_at_their_errors(everything):
+    (ax,) = figures.every_method(everything, {}, LANDMARKS | {"unknown": np.nan, "perfect": 0.0}, PAIR[0]).axes
+    upright = {float(line.get_xdata()[0]): line for line in ax.lines if len(set(line.get_ydata())) == 2}
+    assert sorted(upright) == pytest.approx([0.00107, *sorted(LANDMARKS.values())])
+    bound = upright.pop(0.00107)
+    assert bound.get_color() == figures.BOUND_LINE["color"]
+    assert {line.get_linestyle() for line in upright.values()} == {":"}
+    names = {text.get_text(): text.xy[0] for text in ax.texts}
+    assert names["Cramér-Rao bound"] == 0.00107
+    assert names[r"costs \$1"] == 0.083
+    assert not {"unknown", "perfect"} & set(names)
+
+
+def test_one_method_no_number_and_no_row_are_drawn(everything):
+    lost = everything.assign(**dict.fromkeys(("mse_median", "mse_low", "mse_high", "crlb"), np.nan))
+    for table, rows in ((everything[everything["method"] == "oracle"], 1), (lost, 7), (everything[:0], 0)):
+        every = figures.every_method(table, KNOWLEDGE, {}, PAIR[0])
+        shown = figures.combinations_shown(table, COUNTS, PAIR[0])
+        figures.png(every)
+        figures.png(shown)
+        assert len(panel_rows(every.axes[0])) == rows
+        assert ("Cramér-Rao bound" in words(every)) == ("Cramér-Rao bound" in words(shown)) == (rows == 1)
+        assert words(every).count("no live run") == (7 if rows == 7 else 0)
+
+
+def test_templates_lie_on_the_truth(world):
+    learned, true = imprints(world)
+    figure = figures.templates(world.wavelength, learned, true)
+    for ax, label in zip(figure.axes, PAIR, strict=True):
+        thick, thin = ax.lines
+        np.testing.assert_array_equal(thick.get_ydata(), true[label])
+        np.testing.assert_array_equal(thin.get_ydata(), learned[label])
+        assert thick.get_linewidth() > 2 * thin.get_linewidth()
+        assert thick.get_zorder() <= thin.get_zorder()
+    assert len({ax.get_ylim() for ax in figure.axes}) == 1
+    only = figures.templates(world.wavelength, {"a": np.full(60, np.nan)}, {"a": np.ones(60)})
+    figures.png(only)
+    assert only.axes[0].get_title() == "a"
+
+
+def test_ratios_stand_in_the_row_of_their_world_and_large_ones_are_numbers(ratios):
+    figure = figures.ratios_to_bound(ratios)
+    numbers = [{text.get_text() for text in ax.texts} for ax in figure.axes]
+    assert numbers == [{"60", "90", "4,000"}, {"2.0", "1.6"}]
+    assert panel_rows(figure.axes[0]) == ["c13 / c2", r"\$x\$ / c4"]
+    for ax, component in zip(figure.axes, PAIR, strict=True):
+        assert ax.get_ylim() == (1.5, -0.5)  # two rows, the first above
+        low, high = ax.get_xlim()
+        for row in ratios[ratios["component"] == component].to_dict("records"):
+            (place,) = (line.get_ydata()[0] for line in ax.lines if line.get_xdata()[0] == row["ratio"])
+            assert abs(place - (row["group"] != "c13 / c2")) < 0.5
+            assert low < row["ratio"] < high
+        assert any(line.get_linestyle() == "--" and line.get_xdata()[0] == 1 for line in ax.lines)
+
+
+def test_rows_that_are_methods_have_their_names_at_the_left_only(ratios):
+    figure = figures.ratios_to_bound(ratios[ratios["group"] == "c13 / c2"].assign(group=lambda table: table["method"]))
+    assert panel_rows(figure.axes[0]) == ["network", r"\$decoder\$"]
+    assert sorted(line.get_ydata()[0] for line in figure.axes[0].lines if line.get_marker() != "None") == [0, 1]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Cramér-Rao bound"]
+
+
+def test_a_legend_of_long_names_stays_on_the_page(ratios):
+    long = {"network": "a network with a very long name indeed", "$decoder$": "a decoder that is called even longer"}
+    names = [f"{long[name]}, {k}" for name in ratios["method"] for k in (1, 2)][:8]
+    figure = figures.ratios_to_bound(ratios.assign(method=names))
+    found = boxes(figure)
+    assert sum("even longer" in text for text in found) > 1
+    assert max(box.x1 for box in found.values()) < figure.bbox.x1 + 1
+    assert min(box.x0 for box in found.values()) > -1
+
+
+def test_tied_ratios_are_both_seen_and_what_is_no_number_is_left_out(ratios):
+    tied = figures.ratios_to_bound(ratios.assign(ratio=1.2))
+    for ax in tied.axes:
+        dots = [line for line in ax.lines if line.get_xdata()[0] == 1.2]
+        assert len({line.get_ydata()[0] for line in dots}) == 4
+        assert not ax.texts  # 1.2 needs no number
+    none = figures.ratios_to_bound(ratios.assign(ratio=[np.nan, np.inf, 0.0, -1.0] * 2))
+    figures.png(none)
+    assert not any(line.get_marker() != "None" for ax in none.axes for line in ax.lines)
+    one = figures.ratios_to_bound(ratios[:1])
+    figures.png(one)
+    assert [text.get_text() for text in one.axes[0].texts] == ["60"]
+
+
+def test_a_phase_diagram_has_every_number_in_its_place_and_leaves_holes_white():
+    figure = figures.phase_diagram(GAPS, "error / error")
+    ax, bar = figure.axes
+    placed = {text.get_text(): text.get_position() for text in ax.texts}
+    assert placed["271"] == (0.5, 0.5)
+    assert placed["5.6"] == (2.5, 0.5)
+    assert placed["9"] == (0.5, 1.5)
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == [r"\$b\$ < 1", "c + d"]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first row is above
+    (mesh,) = ax.collections
+    assert mesh.get_array().mask.ravel().tolist() == [False, False, False, False, True, False]
+    assert (mesh.norm.vmin, mesh.norm.vmax) == (2.3, 271.4)
+    assert bar.get_ylabel() == "error / error"
+    figures.png(figures.phase_diagram(GAPS * np.nan, "nothing"))
+    figures.png(figures.phase_diagram(GAPS.iloc[:1, :1], "one"))

@@ -142,6 +142,32 @@ def test_the_mean_over_a_split_with_two_or_all_lines_free() -> None:
     assert all(every[label] > two[label] for label in two)
 
 
+def test_overlap_is_the_cosine_of_two_lines() -> None:
+    """0 for lines far apart, 1 for a line and its copy, in closed form for two weak Gaussians."""
+    config = shipped().spectra
+    world = World.from_config(config)
+    assert limits.overlap(world, "comp14", "comp2") < 1e-6
+    assert limits.overlap(world, "comp12", "comp20") > 0.9
+    assert limits.overlap(world, "comp4", "comp10") == pytest.approx(limits.overlap(world, "comp10", "comp4"))
+    weak = [line.model_copy(update={"strength": 1e-6}) for line in config.lines]
+    weak[1] = weak[0].model_copy(update={"label": "comp2"})
+    weak[2] = weak[0].model_copy(update={"label": "comp3", "center": weak[0].center + 8.0, "width": weak[0].width})
+    faint = World.from_config(config.model_copy(update={"lines": tuple(weak), "n_bins": 4096}))
+    assert limits.overlap(faint, "comp1", "comp2") == pytest.approx(1)
+    assert limits.overlap(faint, "comp1", "comp3") == pytest.approx(
+        np.exp(-(8.0**2) / (4 * weak[0].width ** 2)), rel=1e-3
+    )
+
+
+def test_continuum_directions_hold_the_continua() -> None:
+    grid, hot = np.linspace(300, 1200, 64), np.linspace(3000, 7000, 50)
+    directions = limits.continuum_directions(grid, hot, 4)
+    np.testing.assert_allclose(directions @ directions.T, np.eye(4), atol=1e-12)
+    curves = physics.log_continuum(grid, hot)
+    centered = curves - curves.mean(axis=0)
+    assert np.abs(centered - centered @ directions.T @ directions).max() < 0.01 * np.abs(centered).max()
+
+
 def test_exact_landmarks_against_simulation() -> None:
     """Nothing, the one or the other, equally often, and then both: abundances uniform in [0, 1]."""
     rng = np.random.default_rng(1)

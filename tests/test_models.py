@@ -62,6 +62,17 @@ def test_dropout_layers_stand_where_a_rate_is_given(rate: float) -> None:
         assert len(rates) >= 2 * (rate > 0)
 
 
+def test_small_weights_are_torchs_own_at_three_tenths() -> None:
+    """Biases too."""
+    drawn = []
+    for how in ("torch", "torch_small"):
+        torch.manual_seed(0)
+        network = models.MLP(64, 3)
+        models.initialize(network, how)
+        drawn.append(torch.nn.utils.parameters_to_vector(network.parameters()))
+    torch.testing.assert_close(drawn[1], 0.3 * drawn[0])
+
+
 def test_kaiming_normal_has_variance_two_over_fan_in_and_no_biases() -> None:
     for network in (MLP(1024, 20), CNN(1024, 20)):
         models.initialize(network, "kaiming_normal")

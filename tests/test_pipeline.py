@@ -21,9 +21,10 @@ from helpers import (
     write_experiment,
 )
 
-from spectral_tutorial import Experiment, data, pipeline, training
+from spectral_tutorial import Experiment, data, training
 from spectral_tutorial.config import load
-from spectral_tutorial.pipeline import Pipeline
+from spectral_tutorial.methods import METHODS
+from spectral_tutorial.pipeline import Pipeline, sources
 from spectral_tutorial.store import MissingError
 from spectral_tutorial.variants import VARIANTS
 
@@ -54,7 +55,7 @@ def compute(meta: Path, *names: str, **kwargs: Any) -> Experiment:
     """Everything but the plots."""
     experiment = Experiment.from_yaml(meta, **kwargs)
     experiment.generate_data()
-    experiment.gap_report(*(names or VARIANTS))
+    experiment.gap_report(*(names or (*VARIANTS, *METHODS)))
     return experiment
 
 
@@ -75,9 +76,9 @@ def forbid(monkeypatch: pytest.MonkeyPatch, *stages: str) -> None:
 def prints(meta: Path) -> dict[str, str]:
     """Fingerprint of each kind of stage."""
     pipe = Pipeline(load(meta))
-    found = {split: pipe._data_stage(split, 42).fingerprint for split in SPLITS}
+    found = {split: pipe.data_stage(split, 42).fingerprint for split in SPLITS}
     found |= {variant: pipe._run_stages(variant, 42)[123].fingerprint for variant in ("network", "oracle", "fooled")}
-    return found | {"analysis": pipe._analysis_stage("network", 42).fingerprint}
+    return found | {"analysis": pipe.analysis_stage("network", 42).fingerprint}
 
 
 ALL = {*SPLITS, "network", "oracle", "fooled", "analysis"}
@@ -127,7 +128,7 @@ def test_an_edit_of_the_code_makes_only_what_depends_on_it_stale(
 ) -> None:
     meta = write_experiment(tmp_path)
     reference = prints(meta)
-    monkeypatch.setitem(pipeline._LOADED, f"spectral_tutorial.{module}", "edited")
+    monkeypatch.setitem(sources.LOADED, f"spectral_tutorial.{module}", "edited")
     found = prints(meta)
     assert {name for name in ALL if found[name] != reference[name]} == stale
 
@@ -219,7 +220,7 @@ def test_an_interrupted_run_goes_on_with_what_is_missing(
     assert not list((tmp_path / "exp").rglob("*.partial"))
     assert not (tmp_path / "exp" / "runs" / "seed-123" / "data-42" / "oracle").exists()
     compute(meta)
-    assert len(calls) == 4, "network, oracle (interrupted), oracle, fooled"
+    assert len(calls) == len(VARIANTS) + 1, "the oracle twice, all others once"
     runs = Path("exp") / "runs"
     assert_same_results(tmp_path / runs, small_run / runs)
 
@@ -273,7 +274,7 @@ def test_permuting_the_test_labels_changes_no_prediction(
     shrink_fooled(monkeypatch)
     honest_run = Experiment.from_yaml(small_run / "meta_config.yaml")
     assert_same_results(tmp_path / "exp" / "runs", small_run / "exp" / "runs")
-    for variant in VARIANTS:
+    for variant in (*VARIANTS, *METHODS):
         for split in ("val", "test"):
             one, other = (run.predictions(variant, split) for run in (mislabeled_run, honest_run))
             np.testing.assert_array_equal(one.values, other.values)
@@ -322,8 +323,9 @@ def test_every_order_of_asking_leaves_the_same_files(
     if everything in order:
         assert_same_results(tmp_path / "exp", small_run / "exp")
     else:
-        for part in ("runs", "analysis"):
-            assert_same_results(tmp_path / "exp" / part, small_run / "exp" / part)
+        for variant in ("network", "oracle", "fooled"):
+            for part in (f"analysis/{variant}", f"runs/seed-123/data-42/{variant}"):
+                assert_same_results(tmp_path / "exp" / part, small_run / "exp" / part)
 
 
 # --- stages that are switched off
@@ -340,7 +342,7 @@ def test_stages_that_are_off_use_what_is_there(finished: Path, monkeypatch: pyte
     experiment = Experiment.from_yaml(finished)
     assert len(experiment.data("train")) == 128
     assert experiment.train("fooled")["training_seed"].nunique() == 3
-    experiment.gap_report(*VARIANTS)
+    experiment.gap_report(*VARIANTS, *METHODS)
     assert {part: content(finished.parent / "exp" / part) for part in before} == before
 
 
@@ -365,7 +367,7 @@ def test_a_stage_that_is_off_is_used_after_an_edit_of_the_code_with_a_warning(
 ) -> None:
     with_flags(finished, run_training=False)
     forbid(monkeypatch, "runs")
-    monkeypatch.setitem(pipeline._LOADED, "spectral_tutorial.training", "edited")
+    monkeypatch.setitem(sources.LOADED, "spectral_tutorial.training", "edited")
     Experiment.from_yaml(finished).train()
     assert "was made by another version of the code; used as it is (run_training: false)" in caplog.text
 
@@ -373,7 +375,7 @@ def test_a_stage_that_is_off_is_used_after_an_edit_of_the_code_with_a_warning(
 def test_an_edit_of_the_code_makes_everything_behind_it_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exp = finished.parent / "exp"
     before = content(exp)
-    monkeypatch.setitem(pipeline._LOADED, "spectral_tutorial.training", "edited")
+    monkeypatch.setitem(sources.LOADED, "spectral_tutorial.training", "edited")
     forbid(monkeypatch, "data")
     compute(finished, "network")
     after = content(exp)

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.extmath import randomized_svd
 from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
 
-from spectral_tutorial.data import LOG_FLOOR
+from spectral_tutorial.data import LOG_FLOOR, LackingError
 from spectral_tutorial.estimators.inversion import Array, Inversion, bin_scatter, invert
 
 FREEDOM = 0.5
@@ -20,6 +20,9 @@ FREEDOM = 0.5
 
 N_STARTS = 10
 """Continua, spread over those seen in training, where a search may start."""
+
+SETTLED = 1e-4
+"""The turns are over when coordinates of spread 1 move by less than this."""
 
 BRIGHTEST = 50.0
 """Largest absolute log flux of a model: keeps the exponential finite while a search looks around."""
@@ -139,7 +142,7 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
     degree : int
         D, degree of the polynomial in each abundance.
     n_iter : int
-        Number of turns.
+        Largest number of turns; fewer if the coordinates settle before.
 
     Attributes
     ----------
@@ -168,7 +171,7 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
 
         Raises
         ------
-        ValueError
+        LackingError
             If there is no blank spectrum, or none of some component alone.
         """
         flux, a = check_X_y(X, y, multi_output=True, y_numeric=True)
@@ -176,20 +179,30 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         single = (a != 0).sum(axis=1) <= 1
         flux, a = flux[single], a[single]
         if a.any(axis=1).all() or not a.any(axis=0).all():
-            raise ValueError("the training spectra lack a kind; expected blank ones, and each component on its own")
+            raise LackingError("the training spectra lack a kind; expected blank ones, and each component on its own")
         log_flux, weight = _straight_log(flux)
         z = self._start(log_flux, weight, a)
         exponents = _all_exponents(self.n_continuum, self.continuum_degree)
         model = LogAdditiveModel(exponents, self.degree, a.max(axis=0), np.empty((0, flux.shape[1])))
         for _ in range(self.n_iter):
             model = _learn(model, log_flux, weight, z, a)
-            z = _locate(model, log_flux, z, a)
+            before, z = z, _locate(model, log_flux, z, a)
             z = (z - z.mean(axis=0)) / z.std(axis=0)  # the coordinate's unit is free: keep it at 1
+            if np.square(z - before).mean() < SETTLED**2:
+                break
         self.model_ = _learn(model, log_flux, weight, z, a)
         self._z_range = z.min(axis=0), z.max(axis=0)
         self._z_starts = z[np.argsort(z[:, 0])][np.linspace(0, len(z) - 1, N_STARTS).astype(int)]
         self.n_spectra_, self.n_features_in_ = flux.shape
         return self
+
+    def lines(self, abundance: float = 1.0) -> Array:
+        """Learned change of log flux by each component on its own, shape ``(K, W)``."""
+        check_is_fitted(self)
+        n_lines = len(self.model_.top)
+        alone = np.hstack([np.zeros((n_lines, self.n_continuum)), abundance * np.eye(n_lines)])
+        features = self.model_.features(alone)[:, len(self.model_.exponents) :]
+        return features @ self.model_.templates[len(self.model_.exponents) :]
 
     def predict(self, X: ArrayLike) -> Array:
         """Most likely abundances, shape ``(N, K)``; not clipped, so noise can make them negative or above 1."""

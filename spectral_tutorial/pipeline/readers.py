@@ -1,0 +1,118 @@
+"""The stages of methods without training seeds: their settings, and their answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from spectral_tutorial import analysis, data, methods, store
+from spectral_tutorial.methods import METHODS, Reader, Task
+from spectral_tutorial.pipeline.sources import digests, of_methods
+from spectral_tutorial.pipeline.spectra import KEPT_SPECTRA, SpectraStages
+from spectral_tutorial.store import Stage
+
+log = logging.getLogger(__name__)
+
+
+class ReaderStages(SpectraStages):
+    """The settings and the answers of every method of ``methods.METHODS``."""
+
+    @property
+    def method_seeds(self) -> tuple[int, ...]:
+        """Data seeds over which a method is measured."""
+        seeds = self.config.meta.data_seed
+        return tuple(sorted({*seeds, *range(seeds[0], seeds[0] + methods.N_DATA_SEEDS)}))
+
+    def asked(self, method: str, data_seed: int) -> Path:
+        """Return the folder with ``trajectory.csv``, ``seed_status.csv`` and ``predictions-SPLIT.npy``."""
+        stages = {seed: self.method_stage(method, seed) for seed in self.method_seeds}
+        self.produce(stages.values(), "run_analysis", partial(self._ask, method, stages))
+        return stages[data_seed].directory
+
+    def task(self, method: str, data_seed: int) -> Task:
+        """Return what a method is given to learn from."""
+        train, val = self.data(METHODS[method].split, data_seed), self.data(analysis.ID_SPLIT, data_seed)
+        present = np.asarray(train.labels)[(train.abundance != 0).any(axis=0)].tolist()
+        labels = dict.fromkeys([*self.config.reported, *present])  # one that is there and not read would mislead
+        return Task(self.config.spectra, tuple(labels), train, val)
+
+    def reader(self, method: str, data_seed: int) -> Reader:
+        """Return the fitted estimator of a method."""
+        table = self.choice(method)
+        settings = {} if table is None else {str(name): int(value) for name, value in table.iloc[0, :-1].items()}
+        return METHODS[method].fit(self.task(method, data_seed), **settings)
+
+    def choice(self, method: str) -> pd.DataFrame | None:
+        """Return the settings that were tried on ``val``, the chosen ones first; None where nothing is chosen."""
+        choose = METHODS[method].choose
+        if choose is None:
+            return None
+        stage = self._choice_stage(method)
+
+        def make() -> None:
+            log.info("choosing the settings of %s", method)
+            tried = choose(self.task(method, self.config.meta.data_seed[0]))
+            with stage.write() as folder:
+                pd.DataFrame(tried).to_csv(folder / "choice.csv", index=False)
+
+        self.produce([stage], "run_analysis", make)
+        return pd.read_csv(stage.directory / "choice.csv")
+
+    def _choice_stage(self, method: str) -> Stage:
+        first = self.config.meta.data_seed[0]
+        made_of = [
+            [self.data_stage(split, first).fingerprint for split in (METHODS[method].split, analysis.ID_SPLIT)],
+            [method, list(self.config.reported)],
+            of_methods(),
+        ]
+        return Stage(self.folder.path / "analysis" / method / "choice", store.fingerprint(*made_of))
+
+    def method_stage(self, method: str, data_seed: int) -> Stage:
+        """Return the stage with a method's answers."""
+        used = dict.fromkeys([METHODS[method].split, *self.judged])
+        made_of = [
+            [self.data_stage(split, data_seed).fingerprint for split in used],
+            [self._choice_stage(method).fingerprint] if METHODS[method].choose else [],
+            [method, list(self.config.reported), KEPT_SPECTRA],
+            [of_methods(), digests(analysis)],
+        ]
+        return self.answers_stage(method, data_seed, made_of)
+
+    def _ask(self, method: str, stages: Mapping[int, Stage]) -> None:
+        """Fit a method on each data seed and let it read the judged splits."""
+        for data_seed, stage in stages.items():
+            if not self.finished([stage]):
+                self._answer(method, data_seed, stage)
+
+    def _answer(self, method: str, data_seed: int, stage: Stage) -> None:
+        log.info("data seed %d: asking %s", data_seed, method)
+        reader, k, tables = self.reader(method, data_seed), len(self.config.reported), []
+        with stage.write() as folder:
+            for split in self.judged:
+                spectra = self.data(split, data_seed)
+                truth, moments = spectra.of(*self.config.reported), analysis.Moments((1, k))
+                shape = (1, 1, min(len(spectra), KEPT_SPECTRA), k)
+                kept = store.create_array(folder / f"predictions-{split}.npy", shape, np.dtype(np.float32))
+                for rows in data.chunks(len(spectra), KEPT_SPECTRA):
+                    predicted = reader.predict(spectra.flux[rows])[:, :k]
+                    moments.add(truth[rows], predicted[None])
+                    if rows.start == 0:
+                        kept[0, 0] = predicted
+                where: dict[str, Any] = {
+                    "split": split,
+                    "variant": method,
+                    "data_seed": data_seed,
+                    "components": self.config.reported,
+                }
+                tables.append(
+                    analysis.trajectory_rows([moments], training_seeds=[pd.NA], steps=[0], epochs=[0], **where)
+                )
+            pd.concat(tables).to_csv(folder / "trajectory.csv", index=False)
+            seeds = {"variant": method, "data_seed": [data_seed], "training_seed": pd.NA, "status": "ok"}
+            pd.DataFrame(seeds).to_csv(folder / "seed_status.csv", index=False)

@@ -1,0 +1,58 @@
+"""The plots that a run leaves behind: which arrays and tables of an experiment each figure shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import matplotlib.figure
+import numpy as np
+from numpy.typing import NDArray
+
+from spectral_tutorial import analysis, figures
+from spectral_tutorial.data import Spectra, stream
+from spectral_tutorial.physics import add_noise
+from spectral_tutorial.results import Results
+from spectral_tutorial.splits import draw_sampled
+
+
+def _diverse(experiment: Results) -> Spectra:
+    """Draw six spectra that share out all lines, to show what the forward model can do; nothing learns from them."""
+    world, sampling, n = experiment.world, experiment.config.spectra.sampling, 6
+    rng = stream(experiment.config.meta.data_seed[0], "diverse", "everything")
+    share = np.arange(len(world.labels)) % n == np.arange(n)[:, None]
+    abundance = share * draw_sampled(sampling.abundance, share.size, rng).reshape(share.shape)
+    temperature, noise_level = (draw_sampled(sampled, n, rng) for sampled in (sampling.temperature, sampling.noise))
+    flux = add_noise(world.mean_flux(temperature, abundance), noise_level, rng)
+    truth = {"abundance": abundance, "temperature": temperature, "noise_level": noise_level}
+    return Spectra.from_arrays(world.wavelength, flux, labels=world.labels, **truth)
+
+
+def _live_errors(experiment: Results) -> NDArray[np.float64]:
+    """Squared error of each test spectrum, the median over live seeds, shape ``(N, K)``."""
+    predictions = experiment.predictions()
+    status = experiment.seed_status()
+    alive = (status[status["data_seed"] == experiment.config.meta.data_seed[0]]["status"] == "ok").to_numpy()
+    errors = np.square(predictions.last[alive] - predictions.truth)
+    return np.median(errors, axis=0) if alive.any() else np.full(predictions.truth.shape, np.nan)
+
+
+def _answers(experiment: Results) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float32]]]:
+    both = {split: experiment.predictions(split=split) for split in (analysis.ID_SPLIT, analysis.OOD_SPLIT)}
+    return {split: (predictions.truth, predictions.last) for split, predictions in both.items()}
+
+
+PLOTS: Mapping[str, Callable[[Results], matplotlib.figure.Figure]] = {
+    "spectral_lines": lambda e: figures.spectral_lines(e.world, e.reported),
+    "diverse_samples": lambda e: figures.diverse_samples(_diverse(e), e.world, e.reported),
+    "train_samples": lambda e: figures.train_samples(e.data("train"), e.world, e.reported),
+    "test_samples": lambda e: figures.test_samples(e.data("test"), e.world, e.reported),
+    "abundance_scatter": lambda e: figures.abundance_scatter({name: e.data(name) for name in e.splits}, e.reported),
+    "training_curves": lambda e: figures.training_curves(e.train(), e.seed_status()),
+    "prediction_analysis": lambda e: figures.prediction_analysis(_answers(e), e.reported),
+    "mse_trajectory": lambda e: figures.mse_trajectory(
+        e.trajectories(), e.reference_points, reported=e.reported, status=e.seed_status()
+    ),
+    "mse_time_series": lambda e: figures.mse_time_series(e.trajectories(), e.reported, e.seed_status()),
+    "test_abundance_mse": lambda e: figures.test_abundance_mse(e.predictions().truth, _live_errors(e), e.reported),
+}
+"""Every plot that a run leaves behind, by the name of its file."""
