@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-LOCKED_EXTRAS = ("book", "test")  # what the README's two commands need
+LOCKED_EXTRAS = ("book", "test", "sweep")  # what the README's two commands need
 
 
 def read(name: str) -> str:
