@@ -27,7 +27,7 @@ def expected_numbers() -> dict[tuple[str, str], list[float]]:
 def test_expected_numbers_agree_with_the_run(built_book: Any) -> None:
     report = pd.read_csv(built_book.exp / "analysis" / "gap_report.csv").set_index(["method", "component", "split"])
     numbers = expected_numbers()
-    assert {method for method, _ in numbers} == {"network", "oracle"}
+    assert {method for method, _ in numbers} == {"network", "oracle", "composed", "ridge_log", "observer", "decoder"}
     for place, (id_error, ood_error, bound) in numbers.items():
         measured = report.loc[(*place, "val"), "mse_median"], *report.loc[(*place, "test"), ["mse_median", "crlb"]]
         assert measured == pytest.approx((id_error, ood_error, bound), rel=TOLERANCE), place
