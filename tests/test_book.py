@@ -19,7 +19,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
 NOTEBOOKS = sorted(BOOK.rglob("[!.]*.ipynb"))
-COLD_SECONDS, WARM_SECONDS = 660, 180  # what the finished book may take on two cores
+COLD_SECONDS, WARM_SECONDS = 1320, 360  # twice what the book may take on two idle cores
 KNOWN_CONSOLE_NOISE = ("Identifier 'THEBE_JS_URL' has already been declared", "Got invalid theme mode")
 
 notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -389,7 +389,7 @@ class TestShipped:
         assert files == expected_files(("train", "val", "test", "oracle_train"), kept, n_seeds=8, n_fooled=32)
 
     def test_it_took_minutes(self, shipped_run: Any) -> None:
-        assert shipped_run.seconds < 480
+        assert shipped_run.seconds < 900  # 170 on two idle cores
         assert "Traceback" not in shipped_run.log
 
 

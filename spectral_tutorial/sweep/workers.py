@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.util
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,10 @@ Outcome = tuple[str, float] | Exception
 
 Compute = Callable[[Sequence[Cell]], Iterator[tuple[Cell, Outcome]]]
 """Computes cells and yields each with its outcome as it arrives."""
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Names of C for what ``mallopt`` sets."""
 
 
 def cores() -> int:
@@ -80,7 +85,19 @@ def _as_they_arrive(client: Any, cells: Sequence[Cell]) -> Iterator[tuple[Cell, 
 def _measure_on_worker(cell: Cell) -> tuple[str, float]:
     from distributed import get_worker
 
+    _keep_memory()
     return measure(cell, scratch=get_worker().local_directory)  # which Dask clears, even after a worker was killed
+
+
+def _keep_memory() -> None:
+    """Undo a setting of Dask's workers by which memory goes back to the system at once: cells would take twice as long.
+
+    It is a setting of the C library of Linux; elsewhere there is nothing to undo.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for threshold, size in ((M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 64 << 20)):
+            mallopt(threshold, size)
 
 
 @contextmanager
