@@ -77,8 +77,9 @@ class Results:
     @property
     def unfinished(self) -> list[Cell]:
         """Cells to compute, without those that fail whenever they are tried."""
-        hopeless = {digest for digest, problem in self.failures.items() if isinstance(problem, LackingError)}
-        return [cell for digest, cell in self.cells.items() if digest not in self.reports.keys() | hopeless]
+        hopeless = [digest for digest, problem in self.failures.items() if isinstance(problem, LackingError)]
+        settled = {*self.reports, *hopeless}
+        return [cell for digest, cell in self.cells.items() if digest not in settled]
 
     def take(self, cell: Cell, outcome: Outcome) -> bool:
         """Write down what came of a cell; says whether it is finished."""
