@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from math import isfinite
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -87,10 +88,30 @@ def _check_component(value: Any) -> Any:
     raise refusal("the label of a line, or its number counted from 1")
 
 
+def _check_plain(value: Any) -> Any:
+    """Refuse what no file should hold: values that hold themselves, grow by aliases without end, or are not plain."""
+    stack, seen = [(value, 0)], 0
+    while stack:
+        (item, depth), seen = stack.pop(), seen + 1
+        if seen > 10_000 or depth > 20:
+            raise refusal("at most 10,000 values, nested at most 20 deep", found="more")
+        if isinstance(item, Mapping):
+            stack += [(part, depth + 1) for pair in item.items() for part in pair]
+        elif isinstance(item, list | tuple):
+            stack += [(part, depth + 1) for part in item]
+        elif isinstance(item, str):
+            if any("\ud800" <= letter <= "\udfff" for letter in item):
+                raise refusal("text that a file can hold", found="half a character")
+        elif not (item is None or isinstance(item, bool | int) or (isinstance(item, float) and isfinite(item))):
+            raise refusal("finite numbers, text, lists and keys with values", found=show(item))
+    return value
+
+
 _lower = BeforeValidator(lambda word: word.lower() if isinstance(word, str) else word)
 _read_only = (AfterValidator(ReadOnly), Serializer(lambda mapping, handler: handler(dict(mapping))))
 _CALLABLE = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 
+Plain = Annotated[Any, BeforeValidator(_check_plain)]
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
 Real = Annotated[float, Field(ge=-1e9, le=1e9)]
 NotNegative = Annotated[float, Field(ge=0, le=1e9)]
@@ -363,7 +384,7 @@ class AnalysisConfig(_Part):
     """``analysis.yaml``: what the analysis looks at."""
 
     plot_config: PlotConfig = Field(description="the two reported components")
-    variations: Annotated[Mapping[FolderName, Annotated[Mapping[str, Any], *_read_only]], *_read_only] = Field(
+    variations: Annotated[Mapping[FolderName, Annotated[Mapping[str, Plain], *_read_only]], *_read_only] = Field(
         default_factory=lambda: ReadOnly({}),
         description="experiments that differ in some keys, by name: {SECTION.KEY: value, pair: [label, label], "
         "methods: [name]}, with what is asked in them as methods",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -244,7 +245,8 @@ def config(meta: Path) -> Config:
     return load(meta)
 
 
-BOMB = ", ".join(["a0: &a0 [1, 1]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30))])
+# ten million values once it is unfolded: many seconds and a gigabyte, where nobody counts
+BOMB = ", ".join(["a0: &a0 [1, 1]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 8))])
 
 
 @pytest.mark.parametrize(
@@ -255,7 +257,9 @@ BOMB = ", ".join(["a0: &a0 [1, 1]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] *
 @pytest.mark.parametrize("key", ["training.epochs", "pair", "methods"])
 def test_values_of_variations_that_grow_or_that_no_file_can_hold(meta: Path, key: str, value: str) -> None:
     analysis = {name: part for name, part in files()["analysis"].items() if name != "variations"}
+    start = time.perf_counter()
     check(meta, {"analysis": f"{yaml.safe_dump(analysis)}variations: {{x: {{{key}: {value}}}}}\n".encode()})
+    assert time.perf_counter() - start < 5
 
 
 @given(changes=CHANGES)

@@ -11,14 +11,14 @@ from pydantic import model_validator as validator
 
 from spectral_tutorial.methods import METHODS
 from spectral_tutorial.reading import one_of, refusal, show
-from spectral_tutorial.sections import FilePath, Label, Seeds, _Part
+from spectral_tutorial.sections import FilePath, Label, Plain, Seeds, _Part
 from spectral_tutorial.variants import VARIANTS, named
 
 MOST_CELLS = 100_000
 
 _CHANGES = "SECTION.KEY, or pair, as in the variations of analysis.yaml"
 _Methods = Annotated[tuple[Label, ...], Field(strict=False, min_length=1)]
-_Axis = Annotated[tuple[Any, ...], Field(strict=False, min_length=1)]
+_Axis = Annotated[tuple[Plain, ...], Field(strict=False, min_length=1)]
 
 
 class SweepFile(_Part):
@@ -29,7 +29,7 @@ class SweepFile(_Part):
     data_seed: Seeds | None = Field(default=None, description="data seeds of every cell; by default the base's")
     training_seed: Seeds | None = Field(default=None, description="training seeds of every cell; by default the base's")
     methods: _Methods = Field(default=("network",), description="variants and methods that every cell is asked for")
-    fixed: Mapping[str, Any] = Field(default={}, description=f"changes that all cells share: {_CHANGES}")
+    fixed: Mapping[str, Plain] = Field(default={}, description=f"changes that all cells share: {_CHANGES}")
     grid: Mapping[str, _Axis] = Field(
         default={}, description=f"a list of values by key: {_CHANGES}, or method; every combination is a cell"
     )
