@@ -10,7 +10,8 @@ import importlib
 import re
 import reprlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
 
@@ -53,6 +54,25 @@ def one_of(valid: Iterable[str], found: object) -> str:
 def refusal(expected: str, *at: str | int, found: str | None = None) -> PydanticCustomError:
     """Make a validator's error: `at` leads from the validated value to the culprit, `found` is ready text."""
     return PydanticCustomError("refused", "{expected}", {"expected": expected, "at": at, "found": found})
+
+
+def check_plain(value: Any) -> Any:
+    """Refuse what no file should hold: values that hold themselves, grow by aliases without end, or are not plain."""
+    stack, seen = [(value, 0)], 0
+    while stack:
+        (item, depth), seen = stack.pop(), seen + 1
+        if seen > 10_000 or depth > 20:
+            raise refusal("at most 10,000 values, nested at most 20 deep", found="more")
+        if isinstance(item, Mapping):
+            stack += [(part, depth + 1) for pair in item.items() for part in pair]
+        elif isinstance(item, list | tuple):
+            stack += [(part, depth + 1) for part in item]
+        elif isinstance(item, str):
+            if any("\ud800" <= letter <= "\udfff" for letter in item):
+                raise refusal("text that a file can hold", found="half a character")
+        elif not (item is None or isinstance(item, bool | int) or (isinstance(item, float) and isfinite(item))):
+            raise refusal("finite numbers, text, lists and keys with values", found=show(item))
+    return value
 
 
 # pydantic's error types in our words; what is not here keeps pydantic's own sentence

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from math import isfinite
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic import WrapSerializer as Serializer
 from pydantic import model_validator as validator
 
-from spectral_tutorial.reading import one_of, refusal, show
+from spectral_tutorial.reading import check_plain, one_of, refusal, show
 
 V = TypeVar("V")
 
@@ -88,30 +87,11 @@ def _check_component(value: Any) -> Any:
     raise refusal("the label of a line, or its number counted from 1")
 
 
-def _check_plain(value: Any) -> Any:
-    """Refuse what no file should hold: values that hold themselves, grow by aliases without end, or are not plain."""
-    stack, seen = [(value, 0)], 0
-    while stack:
-        (item, depth), seen = stack.pop(), seen + 1
-        if seen > 10_000 or depth > 20:
-            raise refusal("at most 10,000 values, nested at most 20 deep", found="more")
-        if isinstance(item, Mapping):
-            stack += [(part, depth + 1) for pair in item.items() for part in pair]
-        elif isinstance(item, list | tuple):
-            stack += [(part, depth + 1) for part in item]
-        elif isinstance(item, str):
-            if any("\ud800" <= letter <= "\udfff" for letter in item):
-                raise refusal("text that a file can hold", found="half a character")
-        elif not (item is None or isinstance(item, bool | int) or (isinstance(item, float) and isfinite(item))):
-            raise refusal("finite numbers, text, lists and keys with values", found=show(item))
-    return value
-
-
 _lower = BeforeValidator(lambda word: word.lower() if isinstance(word, str) else word)
 _read_only = (AfterValidator(ReadOnly), Serializer(lambda mapping, handler: handler(dict(mapping))))
 _CALLABLE = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 
-Plain = Annotated[Any, BeforeValidator(_check_plain)]
+Plain = Annotated[Any, BeforeValidator(check_plain)]
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
 Real = Annotated[float, Field(ge=-1e9, le=1e9)]
 NotNegative = Annotated[float, Field(ge=0, le=1e9)]
