@@ -18,7 +18,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 
-from spectral_tutorial import sweep
+from spectral_tutorial import cores, sweep
 from spectral_tutorial.config import ConfigError
 from spectral_tutorial.experiment import Experiment
 
@@ -47,7 +47,7 @@ def _plot(experiment: Experiment, everything: bool) -> None:
 
 
 def _validate(experiment: Experiment, everything: bool) -> None:
-    """Opening the experiment has already looked at everything."""
+    experiment.check_variations()  # opening the experiment has already looked at everything else
 
 
 COMMANDS: dict[str, tuple[Callable[[Experiment, bool], None], str]] = {
@@ -76,7 +76,7 @@ def _sweep(given: argparse.Namespace) -> int:
 def _outlook(found: sweep.Sweep) -> str:
     """Name the cells of a sweep, and say how long the unfinished ones will take."""
     cells = found.forecast()
-    todo, workers = cells[~cells["finished"]], max(1, sweep.cores() // found.plan[0].threads)
+    todo, workers = cells[~cells["finished"]], max(1, cores.count() // found.plan[0].threads)
     seconds = todo["seconds"].sum(skipna=False)
     time = "their time is not known, as none was measured yet"
     if seconds == seconds:

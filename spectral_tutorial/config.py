@@ -204,9 +204,8 @@ def load(meta_path: str | Path) -> Config:
 
 def _put(nest: Any, key: str, value: Any) -> None:
     """Put a value at a dotted key of nested mappings and lists; a last step may be new, the steps to it may not."""
-    *steps, last = [int(step[1:-1]) if step[0] == "[" else step for step in re.findall(r"[^.\[\]]+|\[\d+\]", key)] or [
-        ""
-    ]
+    found = re.findall(r"[^.\[\]]+|\[\d+\]", key) or [""]
+    *steps, last = [int(step[1:-1]) if step.startswith("[") else step for step in found]
     for place, step in enumerate([*steps, last]):
         known = range(len(nest)) if isinstance(nest, list) else nest if isinstance(nest, dict) else ()
         if step not in known and (place < len(steps) or place == 0 or not isinstance(nest, dict)):

@@ -7,7 +7,6 @@ seed, or asking for more spectra, changes none of the others.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spectral_tutorial import cores
 from spectral_tutorial.physics import World, add_noise
 from spectral_tutorial.sections import SpectraConfig, Split
 from spectral_tutorial.splits import draw_abundance, draw_sampled
@@ -240,7 +240,7 @@ def generate(
         arrays["flux"][rows] = add_noise(mean, arrays["noise_level"][rows], noise)
 
     # NumPy lets go of the interpreter lock inside each operation, so threads really share the work.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores.count()) as pool:
         for _ in pool.map(fill, chunks(n, CHUNK)):
             pass
     return Spectra(wavelength=world.wavelength, labels=world.labels, **arrays)

@@ -15,7 +15,7 @@ import matplotlib.figure
 import pandas as pd
 
 from spectral_tutorial import figures, store
-from spectral_tutorial.config import Config, load
+from spectral_tutorial.config import load
 from spectral_tutorial.data import LackingError
 from spectral_tutorial.methods import ASKED_IN_VARIATIONS, METHODS
 from spectral_tutorial.plots import PLOTS
@@ -27,24 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Experiment(Results):
-    """A configuration, the folder of its results, and everything that can be asked of them.
-
-    Parameters
-    ----------
-    config : Config
-        The five files.
-    overwrite : bool
-        Whether an earlier experiment in the same folder may be deleted.
-
-    Raises
-    ------
-    StoreError
-        If the folder holds something else, or another experiment and `overwrite` is false.
-    """
-
-    def __init__(self, config: Config, *, overwrite: bool = False) -> None:
-        super().__init__(config, overwrite=overwrite)
-        self._overwrite = overwrite
+    """A configuration, the folder of its results, everything that can be asked of them, and the recipe for it."""
 
     @classmethod
     def from_yaml(cls, path: str | Path, *, exp_dir: str | Path | None = None, overwrite: bool = False) -> Experiment:
@@ -114,14 +97,25 @@ class Experiment(Results):
     def measure_all(self, *, everything: bool = False) -> pd.DataFrame:
         """Return the gap report of the core variants or, if asked, of `everything`, the variations included."""
         variations = self.config.analysis.variations if everything else ()
-        for name in variations:  # those that cannot be used are refused before anything is computed
-            self.config.variation(name)
-            self._asked_in(name)
+        if variations:  # those that cannot be used are refused before anything is computed
+            self.check_variations()
         names = chosen(everything) + (list(METHODS) if everything else [])
         report = self.gap_report(*self._possible(names, self.trajectories))
         if variations:
             self.variations_report()
         return report
+
+    def check_variations(self) -> None:
+        """Look at every variation of analysis.yaml without computing anything.
+
+        Raises
+        ------
+        ConfigError
+            If a value of one cannot be used, or it asks for a method that there is not.
+        """
+        for name in self.config.analysis.variations:
+            self.config.variation(name)
+            self._asked_in(name)
 
     def variations_report(self) -> pd.DataFrame:
         """Error over the Cramér-Rao bound in every variation of analysis.yaml, for the methods asked there.
@@ -140,9 +134,10 @@ class Experiment(Results):
             done = inner._possible(self._asked_in(name), inner.trajectories)
             inner.gap_report(*done)
             place = dict(zip(inner.reported, ("first of the pair", "second of the pair"), strict=True))
-            table = inner.ratio_by_noise(*done).assign(variation=name)
+            table = inner.ratio_by_noise(*done)
+            table.insert(0, "variation", name)
             tables.append(table.assign(place=table["component"].map(place)))
-        return pd.concat(tables, ignore_index=True).set_index("variation").reset_index()
+        return pd.concat(tables, ignore_index=True)
 
     def _asked_in(self, variation: str) -> list[str]:
         """Variants and methods that a variation of analysis.yaml is about."""

@@ -18,9 +18,6 @@ from spectral_tutorial.data import Spectra
 from spectral_tutorial.physics import World
 from spectral_tutorial.sections import SpectraConfig
 
-N_DATA_SEEDS = 5
-"""Data seeds over which a method is measured: consecutive ones from the first configured one, and all configured."""
-
 RANK = 256
 """Principal components that the linear readers look at; fixed, not chosen."""
 

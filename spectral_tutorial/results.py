@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spectral_tutorial import analysis, limits
+from spectral_tutorial import analysis, limits, store
 from spectral_tutorial.config import Config
 from spectral_tutorial.data import Spectra
 from spectral_tutorial.methods import METHODS, Reader
@@ -67,8 +67,10 @@ class Results:
 
     def __init__(self, config: Config, *, overwrite: bool = False) -> None:
         self.config = config
+        self._overwrite = overwrite
         self._pipeline = Pipeline(config, overwrite)
         self._bounds: dict[tuple[str, int], NDArray[np.float64]] = {}
+        self._tables: dict[tuple[str, str], pd.DataFrame] = {}
 
     @property
     def directory(self) -> Path:
@@ -144,7 +146,10 @@ class Results:
 
     def _table(self, name: str, table: str) -> pd.DataFrame:
         folders = [self._pipeline.measured(name, seed) for seed in self._pipeline.data_seeds(name)]
-        return pd.concat([pd.read_csv(folder / f"{table}.csv") for folder in folders], ignore_index=True)
+        if (name, table) not in self._tables:
+            parts = [pd.read_csv(folder / f"{table}.csv") for folder in folders]
+            self._tables[name, table] = pd.concat(parts, ignore_index=True)
+        return self._tables[name, table].copy()
 
     def reader(self, method: str, *, data_seed: int | None = None) -> Reader:
         """Return a method's fitted estimator, an object in scikit-learn's form."""
@@ -170,7 +175,7 @@ class Results:
         if split not in self._pipeline.judged:
             raise ValueError(f"no predictions for {split!r}; expected one of {', '.join(self._pipeline.judged)}")
         seed = self._seed(data_seed)
-        values = np.load(self._pipeline.measured(variant, seed) / f"predictions-{split}.npy", mmap_mode="r")
+        values = store.open_array(self._pipeline.measured(variant, seed) / f"predictions-{split}.npy")
         truth = self._pipeline.data(split, seed).of(*self.reported)[: values.shape[2]]
         steps = self.trajectories(variant)["step"].unique()
         seeds = () if variant in METHODS else named(variant).seeds(self.config)

@@ -39,7 +39,7 @@ class ReadOnly(Mapping[str, V]):
         return repr(self._items)
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
     """A mapping in a file: strict types, no unknown keys, no change after validation."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
@@ -111,7 +111,7 @@ Component = Annotated[int | str, BeforeValidator(_check_component)]
 # --- synthetic_spectra.yaml
 
 
-class Line(_Part):
+class Line(Part):
     """One spectral line, and with it one component whose abundance the learner predicts."""
 
     label: Label = Field(description="name of the component, used once")
@@ -120,7 +120,7 @@ class Line(_Part):
     strength: Real = Field(description="relative change of flux at the center for abundance 1; below 0 absorbs")
 
 
-class Sampled(_Part):
+class Sampled(Part):
     """The law of one random quantity: one independent draw for each spectrum."""
 
     range: Range = Field(description="[low, high], in the unit of the quantity")
@@ -135,7 +135,7 @@ class Sampled(_Part):
         return self
 
 
-class Sampling(_Part):
+class Sampling(Part):
     """The random quantities of a spectrum."""
 
     temperature: Sampled = Field(description="temperature of the continuum, in K, above 0")
@@ -152,7 +152,7 @@ class Sampling(_Part):
         return self
 
 
-class SpectraConfig(_Part):
+class SpectraConfig(Part):
     """``synthetic_spectra.yaml``: the world, that is the wavelength grid, the lines and what is random."""
 
     n_bins: int = Field(ge=2, le=1_000_000, description="number of wavelength bins of a spectrum")
@@ -204,7 +204,7 @@ class SpectraConfig(_Part):
 # --- data_distribution.yaml
 
 
-class Combination(_Part):
+class Combination(Part):
     """One set of components that a spectrum may contain; all others are absent (abundance 0)."""
 
     weight: NotNegative = Field(default=1.0, description="relative frequency of the combination, at least 0")
@@ -225,7 +225,7 @@ class Combination(_Part):
         return self
 
 
-class CombinationLaw(_Part):
+class CombinationLaw(Part):
     """Abundances drawn by first choosing one of several combinations."""
 
     type: Literal["component_combinations"] = Field(default="component_combinations", description="kind of law")
@@ -240,7 +240,7 @@ class CombinationLaw(_Part):
         return self
 
 
-class FunctionLaw(_Part):
+class FunctionLaw(Part):
     """Abundances drawn by a Python function, called as ``(n, rng) -> mapping of label to array``."""
 
     type: Literal["function"] = Field(default="function", description="kind of law")
@@ -249,7 +249,7 @@ class FunctionLaw(_Part):
     )
 
 
-class MixtureLaw(_Part):
+class MixtureLaw(Part):
     """Laws with weights. Made by the program where it completes splits, and not accepted from a file."""
 
     type: Literal["mixture"] = Field(default="mixture", description="kind of law")
@@ -273,7 +273,7 @@ def _check_law(value: Any) -> Any:
 Law = CombinationLaw | FunctionLaw | MixtureLaw
 
 
-class Split(_Part):
+class Split(Part):
     """A named set of spectra: how many, and which abundances they may have."""
 
     n_samples: Count = Field(description="number of spectra")
@@ -282,7 +282,7 @@ class Split(_Part):
     )
 
 
-class DistributionConfig(_Part):
+class DistributionConfig(Part):
     """``data_distribution.yaml``: the splits; an absent ``val`` or ``oracle_train`` is completed later."""
 
     splits: Annotated[Mapping[FolderName, Split], *_read_only] = Field(description="the splits by name")
@@ -301,7 +301,7 @@ _UNUSED = "accepted from the original tutorial, without effect"
 _AGREES = "not needed; where given, as in synthetic_spectra.yaml"
 
 
-class TrainingConfig(_Part):
+class TrainingConfig(Part):
     """``training.yaml``: the network and its training; an absent key means what it meant in the original."""
 
     model_type: Annotated[str, _matching(f"mlp|cnn|linear|{_CALLABLE}", 'mlp, cnn, linear or "module:Class"')] = Field(
@@ -353,17 +353,21 @@ class TrainingConfig(_Part):
         return self
 
 
-class PlotConfig(_Part):
+class PlotConfig(Part):
     """The two components that tables and figures report."""
 
     x_component: Component = Field(description="on the x axis: label of a line, or its number counted from 1")
     y_component: Component = Field(description="on the y axis: label of a line, or its number counted from 1")
 
 
-class AnalysisConfig(_Part):
+class AnalysisConfig(Part):
     """``analysis.yaml``: what the analysis looks at."""
 
     plot_config: PlotConfig = Field(description="the two reported components")
+    n_data_seeds: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=5,
+        description="data seeds over which methods without training seeds are measured, from the first data seed on",
+    )
     variations: Annotated[Mapping[FolderName, Annotated[Mapping[str, Plain], *_read_only]], *_read_only] = Field(
         default_factory=lambda: ReadOnly({}),
         description="experiments that differ in some keys, by name: {SECTION.KEY: value, pair: [label, label], "
@@ -371,7 +375,7 @@ class AnalysisConfig(_Part):
     )
 
 
-class MetaConfig(_Part):
+class MetaConfig(Part):
     """``meta_config.yaml``: files, seeds and stages; all paths are relative to this file."""
 
     exp_dir: FilePath = Field(description="directory of the results")

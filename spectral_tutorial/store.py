@@ -126,6 +126,20 @@ def open_array(path: Path) -> NDArray[Any]:
     return array
 
 
+@contextmanager
+def held(lock: filelock.BaseFileLock, folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder; who has to wait for another process says so."""
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        log.warning("another process is working on %s: waiting until it is done", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class Stage:
     """One folder with the product of one step.
 
@@ -300,19 +314,12 @@ class ExperimentFolder:
     def claimed(self) -> Iterator[None]:
         """Hold the experiment's lock, waiting for whoever has it, with the configuration written down."""
         self.path.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(timeout=0)
-        except filelock.Timeout:
-            log.warning("another process is working on %s: waiting until it is done", self.path)
-            self._lock.acquire()
-        try:
+        with held(self._lock, self.path):
             if not self._claimed:
                 self._clear_leftovers()
                 self._write_record()
                 self._claimed = True
             yield
-        finally:
-            self._lock.release()
 
     def publish(self, name: str, content: bytes) -> None:
         """Write one file under the experiment's folder, atomically; equal content is left alone."""

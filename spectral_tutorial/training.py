@@ -21,18 +21,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import stack_module_state
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
+from spectral_tutorial import stacking
 from spectral_tutorial.models import SeededDropout, initialize
 from spectral_tutorial.sections import TrainingConfig
+from spectral_tutorial.stacking import Learned, State, fits_the_batch
 
 log = logging.getLogger(__name__)
-
-State = dict[str, Tensor]
-"""Parameters and buffers of all seeds, each tensor stacked along a first axis S."""
 
 Build = Callable[[], nn.Module]
 """Makes one network; what it draws comes from torch's current generator."""
@@ -140,44 +137,11 @@ def initial_state(build: Build, initialization: str, seeds: Sequence[int]) -> St
     return {name: tensor.detach().clone() for name, tensor in {**parameters, **buffers}.items()}
 
 
-def fits_the_batch(model: nn.Module) -> bool:
-    """Whether many copies can run stacked: BatchNorm and torch's own dropout keep state that cannot be stacked."""
-    return not any(isinstance(module, _BatchNorm | _DropoutNd) for module in model.modules())
-
-
-def _forward(model: nn.Module, state: Mapping[str, Tensor], x: Tensor, shared: bool) -> Tensor:
-    """Outputs ``(S, B, L)`` for inputs ``(S, B, W)``, or ``(B, W)`` where all seeds read the `shared` ones."""
-    n_seeds = len(next(iter(state.values())))
-    inputs = x.expand(n_seeds, *x.shape) if shared else x
-    if isinstance(model, nn.Sequential) and all(isinstance(layer, STACKABLE) for layer in model):
-        return _forward_layers(model, state, inputs)
-    if fits_the_batch(model):
-        stacked: Tensor = vmap(lambda weights, rows: functional_call(model, weights, (rows,)))(dict(state), inputs)
-        return stacked
-    alone = [{name: tensor[seed] for name, tensor in state.items()} for seed in range(n_seeds)]
-    return torch.stack([functional_call(model, *pair) for pair in zip(alone, inputs, strict=True)])
-
-
-STACKABLE = (nn.Linear, nn.ReLU, nn.GELU, nn.Tanh, SeededDropout)
-"""Layers that need no vmap, whose overhead is as large as the arithmetic of a few small networks."""
-
-
-def _forward_layers(layers: nn.Sequential, state: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    for name, layer in layers.named_children():
-        if isinstance(layer, nn.Linear):
-            x = torch.baddbmm(state[f"{name}.bias"][:, None], x, state[f"{name}.weight"].mT)
-        elif isinstance(layer, SeededDropout):
-            x = x * state[f"{name}.mask"] if layer.training else x
-        else:
-            x = layer(x)
-    return x
-
-
 def predict(model: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
     """Read spectra with every seed's network, without learning: ``(N, W)`` in, ``(S, N, L)`` out."""
     model.eval()
     with torch.no_grad():
-        parts = [_forward(model, state, rows, shared=True) for rows in inputs.split(EVALUATION_ROWS)]
+        parts = [stacking.forward(model, state, rows, shared=True) for rows in inputs.split(EVALUATION_ROWS)]
     return torch.cat(parts, dim=1)
 
 
@@ -287,10 +251,8 @@ class _Task:
 def _train_stacked(task: _Task, seeds: Sequence[int], on_checkpoint: OnCheckpoint) -> History:
     config, model, device = task.config, task.model, task.inputs.device
     state = {k: v.to(device) for k, v in initial_state(task.build, config.initialization, seeds).items()}
-    learned = [state[name].requires_grad_() for name, _ in model.named_parameters()]
-    # Each seed's tensors on their own: the fused update rounds by place in a tensor, and so would depend on neighbors.
-    apart = [weights for stacked in learned for weights in stacked.detach().unbind()]
-    optimizer = OPTIMIZERS[config.optimizer](apart, lr=config.learning_rate, weight_decay=config.weight_decay)
+    learned = Learned(state, [name for name, _ in model.named_parameters()])
+    optimizer = OPTIMIZERS[config.optimizer](learned.rows, lr=config.learning_rate, weight_decay=config.weight_decay)
     masks, batches = _Masks(model, seeds, device), iter(_Batches(len(task.inputs), config.batch_size, seeds))
     total = config.epochs * task.steps_per_epoch
     checkpoints = checkpoint_steps(config, total)
@@ -307,10 +269,10 @@ def _train_stacked(task: _Task, seeds: Sequence[int], on_checkpoint: OnCheckpoin
             break
         rows = next(batches)  # (S, B)
         model.train()
-        outputs = _forward(model, state | masks.draw(rows.shape[1]), task.inputs[rows], shared=False)  # (S, B, L)
-        losses = task.loss(outputs, task.targets[rows])  # (S,)
-        losses.sum().backward()  # a sum, so that each seed's gradient is what it would be alone
-        _hand_over_gradients(learned, apart)
+        inputs, targets = _taken(task.inputs, rows), _taken(task.targets, rows)  # (S, B, W), (S, B, L)
+        outputs = stacking.forward(model, state | masks.draw(rows.shape[1]), inputs, shared=False)  # (S, B, L)
+        losses = task.loss(outputs, targets)  # (S,)
+        learned.take_gradients(losses.sum())  # of a sum, so that each seed's gradient is what it would be alone
         optimizer.step()
         recent.append(losses.detach())
         task.on_step(step + 1, total)
@@ -319,14 +281,9 @@ def _train_stacked(task: _Task, seeds: Sequence[int], on_checkpoint: OnCheckpoin
     return History(tuple(seeds), steps, steps / task.steps_per_epoch, _seeds_first(train_loss), _seeds_first(val_loss))
 
 
-def _hand_over_gradients(stacked: Sequence[Tensor], apart: Sequence[Tensor]) -> None:
-    """Give each seed's tensors their part of the stacked gradients, and clear these for the next step."""
-    seeds = iter(apart)
-    for tensor in stacked:
-        # None: a weight of a person's own module that takes no part, and is left as it is.
-        for part in [None] * len(tensor) if tensor.grad is None else tensor.grad.unbind():
-            next(seeds).grad = part
-        tensor.grad = None
+def _taken(tensor: Tensor, rows: Tensor) -> Tensor:
+    """Rows of a tensor by their numbers ``(S, B)``: as ``tensor[rows]``, only quicker."""
+    return tensor.index_select(0, rows.flatten().to(tensor.device)).unflatten(0, rows.shape)
 
 
 def _train_in_turn(task: _Task, seeds: Sequence[int], on_checkpoint: OnCheckpoint) -> History:

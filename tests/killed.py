@@ -233,7 +233,6 @@ def main(folder: Path) -> None:
     import sklearn.neighbors  # noqa: F401
 
     figures.png(matplotlib.figure.Figure())
-    methods.N_DATA_SEEDS = 2
     for known in (variants.VARIANTS, methods.METHODS, plots.PLOTS):
         for name in set(known) - KEPT:
             del known[name]  # type: ignore[attr-defined]

@@ -215,6 +215,25 @@ def test_bad_input(tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: str,
     assert content(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    ("variation", "says"),
+    [
+        ({"training.epochs": -1}, "variations.odd: configs/training.yaml: epochs: found -1; expected"),
+        ({"pair": ["comp1", "comp3"], "methods": ["decodr"]}, "variations.odd.methods: found 'decodr'; expected"),
+    ],
+)
+def test_validate_looks_at_variations(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, variation: dict[str, Any], says: str
+) -> None:
+    meta = write_experiment(tmp_path)
+    change("analysis", lambda d: d.update(variations={"odd": variation}))(meta)
+    before = content(tmp_path)
+    assert cli.main(["validate", str(meta)]) == 2
+    (message,) = caplog.messages
+    assert says in message
+    assert content(tmp_path) == before
+
+
 def below_a_file(meta: Path) -> Path:
     (meta.parent / "file").write_text("mine", encoding="utf-8")
     return meta.parent / "file" / "exp"

@@ -10,8 +10,6 @@ from pathlib import Path
 import pydantic
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from spectral_tutorial.config import Config, load
 from spectral_tutorial.reading import ConfigError, load_yaml, resolve_callable
@@ -623,72 +621,3 @@ def test_module_name_that_is_taken(tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("def dumps():\n    return 1\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="another module of that name .* expected another name for json.py"):
         resolve_callable("json:dumps", tmp_path)
-
-
-# --- anything at all
-
-SCALARS = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(),
-    st.text(max_size=8),
-    st.sampled_from(["comp1", "mlp", "train"]),
-)
-VALUES = st.recursive(
-    SCALARS,
-    lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=4) | st.integers(), v, max_size=3),
-    max_leaves=6,
-)
-SECTIONS = {name: yaml.safe_load((SHIPPED.parent / name).read_text(encoding="utf-8")) for name in FILES}
-
-
-def places(value: object, path: tuple = ()) -> list[tuple]:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path + (key,) for key, _ in items] + [p for key, inner in items for p in places(inner, path + (key,))]
-
-
-@given(st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-def test_any_change_is_accepted_or_refused_in_one_sentence(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    name = data.draw(st.sampled_from(FILES))
-    document = copy.deepcopy(SECTIONS[name])
-    *path, last = data.draw(st.sampled_from(places(document)))
-    parent = document
-    for step in path:
-        parent = parent[step]
-    action = data.draw(st.sampled_from(["replace", "remove", "add"]))
-    if action == "remove":
-        del parent[last]
-    elif action == "add" and isinstance(parent, dict):
-        parent[data.draw(st.text(max_size=8))] = data.draw(VALUES)
-    else:
-        parent[last] = data.draw(VALUES)
-    check_document(tmp_path_factory, name, yaml.dump(document).encode("utf-8", "replace"))
-
-
-@given(data=st.data())
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-def test_any_text_is_accepted_or_refused_in_one_sentence(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    name = data.draw(st.sampled_from(FILES))
-    content = (SHIPPED.parent / name).read_bytes()
-    start = data.draw(st.integers(0, len(content)))
-    stop = data.draw(st.integers(start, min(len(content), start + 20)))
-    patch = data.draw(
-        st.binary(max_size=4) | st.sampled_from([b"[", b"]", b"{", b": ", b"&a ", b"*a", b"!!", b"- ", b"\t", b"\n"])
-    )
-    check_document(tmp_path_factory, name, content[:start] + patch + content[stop:])
-
-
-def check_document(factory: pytest.TempPathFactory, name: str, content: bytes) -> None:
-    folder = factory.getbasetemp() / "any"
-    meta = copy_files(SHIPPED, folder)
-    (folder / name).write_bytes(content)
-    try:
-        assert isinstance(load(meta), Config)
-    except ConfigError as error:
-        assert_one_sentence(str(error))

@@ -12,7 +12,7 @@ import torch
 from helpers import shipped, training_config
 from torch import Tensor, nn
 
-from spectral_tutorial import analysis, data, training
+from spectral_tutorial import analysis, data, stacking, training
 from spectral_tutorial.models import CNN, MLP, SeededDropout, initialize
 from spectral_tutorial.sections import TrainingConfig
 
@@ -36,8 +36,8 @@ def mlp(config: TrainingConfig) -> training.Build:
 
 def run(
     config: TrainingConfig, task: tuple[Pair, Pair], seeds: Sequence[int], build: training.Build | None = None
-) -> tuple[training.History, dict[int, training.State]]:
-    kept: dict[int, training.State] = {}
+) -> tuple[training.History, dict[int, stacking.State]]:
+    kept: dict[int, stacking.State] = {}
     history = training.train(config, build or mlp(config), *task, seeds=seeds, on_checkpoint=kept.__setitem__)
     return history, kept
 
@@ -243,7 +243,7 @@ def test_a_seed_that_overflows_is_found_and_disturbs_no_other(
     healthy, _ = run(config, task, SEEDS[:3])
     draw = training.initial_state
 
-    def poisoned(*args: Any) -> training.State:
+    def poisoned(*args: Any) -> stacking.State:
         state = draw(*args)
         state["0.weight"][1] = 1e30
         return state

@@ -8,7 +8,6 @@ Axes: ``N`` spectra, ``P`` parameters, ``W`` bins.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spectral_tutorial import cores
 from spectral_tutorial.data import LOG_FLOOR, chunks
 
 Array = NDArray[np.float64]
@@ -122,7 +122,7 @@ def invert(
         rough = _climb(model, block, theta, box, _log_fit, START_TOLERANCE)
         return _climb(model, block, rough.theta, box, _likelihood, TOLERANCE)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores.count()) as pool:
         found = list(pool.map(search, chunks(len(observed), BLOCK)))
     return Inversion(
         np.concatenate([part.theta for part in found]),

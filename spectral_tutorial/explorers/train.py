@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from spectral_tutorial import analysis, figures, training
+from spectral_tutorial import analysis, figures, stacking, training
 from spectral_tutorial.data import InputTransform, Spectra
 from spectral_tutorial.explorers import pictures
 from spectral_tutorial.explorers.base import book_folder, picture_tag
@@ -122,7 +122,7 @@ def train_once(
     build = experiment.pipeline.builder(config)
     model = training.template(build)
 
-    def measure(step: int, state: training.State) -> None:
+    def measure(step: int, state: stacking.State) -> None:
         progress.step.append(step)
         for (inputs, truth), errors in zip(pairs[1:], (progress.known, progress.held), strict=True):
             answer = training.predict(model, state, inputs)[0, :, place]

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from spectral_tutorial.data import LackingError
 from spectral_tutorial.methods import METHODS
+from spectral_tutorial.pipeline.answers import KEPT_SPECTRA
 from spectral_tutorial.pipeline.networks import NetworkStages
 from spectral_tutorial.pipeline.readers import ReaderStages
-from spectral_tutorial.pipeline.spectra import KEPT_SPECTRA
+from spectral_tutorial.store import Stage
 
 __all__ = ["KEPT_SPECTRA", "Pipeline"]
 
@@ -40,10 +41,13 @@ class Pipeline(NetworkStages, ReaderStages):
         """Return the folder with ``trajectory.csv``, ``seed_status.csv`` and ``predictions-SPLIT.npy``."""
         return (self.asked if name in METHODS else self.analyzed)(name, data_seed)
 
+    def stage(self, name: str, data_seed: int) -> Stage:
+        """Return the stage with what a variant or a method answered."""
+        return (self.method_stage if name in METHODS else self.analysis_stage)(name, data_seed)
+
     def is_measured(self, name: str) -> bool:
         """Whether the analysis of a variant or a method is finished, for all its data seeds."""
-        stage = self.method_stage if name in METHODS else self.analysis_stage
         try:
-            return self.finished([stage(name, seed) for seed in self.data_seeds(name)])
+            return self.finished([self.stage(name, seed) for seed in self.data_seeds(name)])
         except LackingError:
             return False

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -19,10 +19,11 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from spectral_tutorial import analysis, data, models, store, training
+from spectral_tutorial import analysis, data, models, stacking, store, training
 from spectral_tutorial.data import InputTransform, Spectra
+from spectral_tutorial.pipeline.answers import KEPT_SPECTRA, Read, Respondent
 from spectral_tutorial.pipeline.sources import digests
-from spectral_tutorial.pipeline.spectra import KEPT_SPECTRA, SpectraStages
+from spectral_tutorial.pipeline.spectra import SpectraStages
 from spectral_tutorial.sections import TrainingConfig
 from spectral_tutorial.store import Stage
 from spectral_tutorial.variants import named
@@ -62,7 +63,7 @@ class NetworkStages(SpectraStages):
             [self.data_stage(split, data_seed).fingerprint for split in self._ingredients(variant)],
             [asdict(shown) if (shown := named(variant).shown) else None],
             [np.__version__, torch.__version__],
-            digests(data, models, training),
+            digests(data, models, stacking, training),
             [store.code_digest(module) for module in own],
         ]
         folder = self.folder.path / "runs"
@@ -102,9 +103,10 @@ class NetworkStages(SpectraStages):
 
         Inputs that are large lie in a nameless file and not in memory.
         """
-        transform = self.transform(variant, data_seed)
+        train, val = self.learned_from(variant, data_seed), self.data(analysis.ID_SPLIT, data_seed)
+        transform = self._fitted(variant, train)
         pairs = []
-        for spectra in (self.learned_from(variant, data_seed), self.data(analysis.ID_SPLIT, data_seed)):
+        for spectra in (train, val):
             room = _room(self.folder.path, spectra.flux.shape)
             inputs, targets = transform.transform(spectra.flux, room), spectra.abundance.astype(np.float32)
             pairs.append((torch.from_numpy(inputs), torch.from_numpy(targets)))
@@ -125,8 +127,10 @@ class NetworkStages(SpectraStages):
 
     def transform(self, variant: str, data_seed: int) -> InputTransform:
         """Return what is done to flux before the variant's network reads it, fitted on its training split."""
-        kind = named(variant).settings(self.config).input_transform
-        return InputTransform(kind).fit(self.learned_from(variant, data_seed).flux)
+        return self._fitted(variant, self.learned_from(variant, data_seed))
+
+    def _fitted(self, variant: str, train: Spectra) -> InputTransform:
+        return InputTransform(named(variant).settings(self.config).input_transform).fit(train.flux)
 
     def builder(self, settings: TrainingConfig) -> training.Build:
         """Return what makes one network of the given settings."""
@@ -161,54 +165,32 @@ class NetworkStages(SpectraStages):
         log.info("data seed %d: analyzing %s", data_seed, variant)
         runs = self.runs(variant, data_seed)
         history = [pd.read_csv(folder / "history.csv") for folder in runs.values()]
-        steps, epochs = history[0]["step"].to_numpy(), history[0]["epoch"].to_numpy()
+        losses, constant = np.stack([table["val_loss"] for table in history]), self._constant_loss(variant, data_seed)
+        networks = Respondent(
+            variant,
+            data_seed,
+            list(runs),
+            history[0]["step"].to_numpy(),
+            history[0]["epoch"].to_numpy(),
+            self.config.reported,
+            self._read(variant, data_seed, history[0]["step"]),
+            lambda val: analysis.classify(val.output_std, losses, constant),
+        )
         with stage.write() as folder:
-            tables = []
-            for split in self.judged:
-                moments = self._read(variant, data_seed, split, steps, folder / f"predictions-{split}.npy")
-                table = analysis.trajectory_rows(
-                    moments,
-                    split=split,
-                    variant=variant,
-                    data_seed=data_seed,
-                    training_seeds=list(runs),
-                    steps=steps,
-                    epochs=epochs,
-                    components=self.config.reported,
-                )
-                tables.append(table)
-                if split == analysis.ID_SPLIT:
-                    losses = np.stack([table["val_loss"] for table in history])
-                    status = analysis.classify(moments[-1].output_std, losses, self._constant_loss(variant, data_seed))
-            pd.concat(tables).to_csv(folder / "trajectory.csv", index=False)
-            seeds = {"variant": variant, "data_seed": data_seed, "training_seed": list(runs), "status": status}
-            pd.DataFrame(seeds).to_csv(folder / "seed_status.csv", index=False)
+            networks.write(folder, {split: self.data(split, data_seed) for split in self.judged})
 
-    def _read(
-        self, variant: str, data_seed: int, split: str, steps: NDArray[np.int64], kept: Path
-    ) -> list[analysis.Moments]:
-        """Let every checkpoint of every seed read a split; return moments, keep the first predictions in a file."""
-        spectra, transform = self.data(split, data_seed), self.transform(variant, data_seed)
-        columns = self.world.index(self.config.reported)
-        truth = spectra.abundance[:, columns]
-        seeds = named(variant).seeds(self.config)
-        shape = (len(seeds), len(steps), min(len(spectra), KEPT_SPECTRA), len(columns))
-        values = store.create_array(kept, shape, np.dtype(np.float32))
-        result = []
-        for place, step in enumerate(steps):
-            network, moments = (
-                self.networks(variant, data_seed, int(step)),
-                analysis.Moments((len(seeds), len(columns))),
-            )
-            for rows in data.chunks(len(spectra), KEPT_SPECTRA):
-                predicted = network(transform.transform(spectra.flux[rows]))[:, :, columns]
-                moments.add(truth[rows], predicted)
-                if rows.start == 0:
-                    values[:, place] = predicted
-            result.append(moments)
-        return result
+    def _read(self, variant: str, data_seed: int, steps: Iterable[int]) -> Read:
+        """Return a function from flux to what all seeds answer at each checkpoint, for the reported components."""
+        transform, columns = self.transform(variant, data_seed), self.world.index(self.config.reported)
+        networks = [self.networks(variant, data_seed, int(step)) for step in steps]
 
-    def weights(self, variant: str, data_seed: int, step: int) -> training.State:
+        def read(flux: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+            inputs = transform.transform(flux)
+            return (network(inputs)[:, :, columns] for network in networks)
+
+        return read
+
+    def weights(self, variant: str, data_seed: int, step: int) -> stacking.State:
         """Return the weights of all seeds at one checkpoint, stacked along a first axis S."""
         runs = self.runs(variant, data_seed).values()
         loaded = [_read_checkpoint(folder / f"step-{step:06d}.safetensors") for folder in runs]
@@ -239,13 +221,13 @@ def _room(folder: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
         return np.memmap(file, np.float32, mode="w+", shape=shape)
 
 
-def _write_checkpoint(folders: list[Path], step: int, state: training.State) -> None:
+def _write_checkpoint(folders: list[Path], step: int, state: stacking.State) -> None:
     for place, folder in enumerate(folders):
         alone = {name: tensor[place].clone() for name, tensor in state.items()}
         (folder / f"step-{step:06d}.safetensors").write_bytes(safetensors.torch.save(alone))
 
 
-def _read_checkpoint(path: Path) -> training.State:
+def _read_checkpoint(path: Path) -> stacking.State:
     try:
         return safetensors.torch.load_file(path)
     except safetensors.SafetensorError as problem:

@@ -6,15 +6,16 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from spectral_tutorial import analysis, data, methods, store
+from spectral_tutorial import analysis, store
 from spectral_tutorial.methods import METHODS, Reader, Task
+from spectral_tutorial.pipeline.answers import KEPT_SPECTRA, Respondent
 from spectral_tutorial.pipeline.sources import digests, of_methods
-from spectral_tutorial.pipeline.spectra import KEPT_SPECTRA, SpectraStages
+from spectral_tutorial.pipeline.spectra import SpectraStages
 from spectral_tutorial.store import Stage
 
 log = logging.getLogger(__name__)
@@ -25,9 +26,9 @@ class ReaderStages(SpectraStages):
 
     @property
     def method_seeds(self) -> tuple[int, ...]:
-        """Data seeds over which a method is measured."""
+        """Data seeds over which a method is measured: those configured, and as many as the analysis asks for."""
         seeds = self.config.meta.data_seed
-        return tuple(sorted({*seeds, *range(seeds[0], seeds[0] + methods.N_DATA_SEEDS)}))
+        return tuple(sorted({*seeds, *range(seeds[0], seeds[0] + self.config.analysis.n_data_seeds)}))
 
     def asked(self, method: str, data_seed: int) -> Path:
         """Return the folder with ``trajectory.csv``, ``seed_status.csv`` and ``predictions-SPLIT.npy``."""
@@ -92,27 +93,11 @@ class ReaderStages(SpectraStages):
 
     def _answer(self, method: str, data_seed: int, stage: Stage) -> None:
         log.info("data seed %d: asking %s", data_seed, method)
-        reader, k, tables = self.reader(method, data_seed), len(self.config.reported), []
+        reader, reported = self.reader(method, data_seed), self.config.reported
+
+        def read(flux: NDArray[np.float32]) -> list[NDArray[np.float64]]:
+            return [reader.predict(flux)[None, :, : len(reported)]]
+
+        alone = Respondent(method, data_seed, [pd.NA], [0], [0], reported, read, lambda val: ["ok"])
         with stage.write() as folder:
-            for split in self.judged:
-                spectra = self.data(split, data_seed)
-                truth, moments = spectra.of(*self.config.reported), analysis.Moments((1, k))
-                shape = (1, 1, min(len(spectra), KEPT_SPECTRA), k)
-                kept = store.create_array(folder / f"predictions-{split}.npy", shape, np.dtype(np.float32))
-                for rows in data.chunks(len(spectra), KEPT_SPECTRA):
-                    predicted = reader.predict(spectra.flux[rows])[:, :k]
-                    moments.add(truth[rows], predicted[None])
-                    if rows.start == 0:
-                        kept[0, 0] = predicted
-                where: dict[str, Any] = {
-                    "split": split,
-                    "variant": method,
-                    "data_seed": data_seed,
-                    "components": self.config.reported,
-                }
-                tables.append(
-                    analysis.trajectory_rows([moments], training_seeds=[pd.NA], steps=[0], epochs=[0], **where)
-                )
-            pd.concat(tables).to_csv(folder / "trajectory.csv", index=False)
-            seeds = {"variant": method, "data_seed": [data_seed], "training_seed": pd.NA, "status": "ok"}
-            pd.DataFrame(seeds).to_csv(folder / "seed_status.csv", index=False)
+            alone.write(folder, {split: self.data(split, data_seed) for split in self.judged})

@@ -24,9 +24,6 @@ log = logging.getLogger(__name__)
 LEARNED_FROM = ("train", "oracle_train")
 """Splits that readers learn from; all others are judged."""
 
-KEPT_SPECTRA = 4096
-"""Spectra of a split whose predictions are kept; errors are measured on all of them."""
-
 
 class SpectraStages:
     """The spectra of every split and data seed, made when they are asked for and found again."""

@@ -14,6 +14,5 @@ workers of Dask, and leaves in the sweep's folder::
 from spectral_tutorial.sweep.cells import Cell
 from spectral_tutorial.sweep.description import SweepFile
 from spectral_tutorial.sweep.sweeps import Sweep, load
-from spectral_tutorial.sweep.workers import cores
 
-__all__ = ["Cell", "Sweep", "SweepFile", "cores", "load"]
+__all__ = ["Cell", "Sweep", "SweepFile", "load"]

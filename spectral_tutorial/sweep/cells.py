@@ -18,7 +18,7 @@ from typing import Any, cast
 import torch
 from threadpoolctl import threadpool_limits
 
-from spectral_tutorial import experiment, limits, store
+from spectral_tutorial import cores, experiment, limits, store
 from spectral_tutorial.config import Config
 from spectral_tutorial.data import LackingError
 from spectral_tutorial.experiment import Experiment
@@ -112,9 +112,8 @@ def fingerprint(config: Config, methods: Iterable[str]) -> str:
     """Return the fingerprint of everything that the gap report of some methods depends on."""
     pipeline, parts = Pipeline(config), []
     for name in methods:
-        stage = pipeline.method_stage if name in METHODS else pipeline.analysis_stage
         try:
-            parts.append([name, *(stage(name, seed).fingerprint for seed in pipeline.data_seeds(name))])
+            parts.append([name, *(pipeline.stage(name, seed).fingerprint for seed in pipeline.data_seeds(name))])
         except LackingError as lacking:  # computing the cell will fail in the same words
             parts.append([name, str(lacking)])
     return store.fingerprint(parts, CODE)
@@ -176,7 +175,7 @@ def _conditions(cell: Cell) -> Iterator[None]:
         threads = torch.get_num_threads()
         try:
             torch.set_num_threads(cell.threads)
-            with threadpool_limits(cell.threads):
+            with threadpool_limits(cell.threads), cores.limited(cell.threads):
                 yield
         finally:
             torch.set_num_threads(threads)

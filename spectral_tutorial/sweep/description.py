@@ -11,8 +11,8 @@ from pydantic import model_validator as validator
 
 from spectral_tutorial.methods import METHODS
 from spectral_tutorial.reading import one_of, refusal, show
-from spectral_tutorial.sections import FilePath, Label, Plain, Seeds, _Part
-from spectral_tutorial.variants import VARIANTS, named
+from spectral_tutorial.sections import FilePath, Label, Part, Plain, Seeds
+from spectral_tutorial.variants import VARIANTS, is_known
 
 MOST_CELLS = 100_000
 
@@ -21,7 +21,7 @@ _Methods = Annotated[tuple[Label, ...], Field(strict=False, min_length=1)]
 _Axis = Annotated[tuple[Plain, ...], Field(strict=False, min_length=1)]
 
 
-class SweepFile(_Part):
+class SweepFile(Part):
     """``SWEEP.yaml``: which experiments, and what is asked of each; paths are relative to this file."""
 
     base: FilePath = Field(description="meta file of the experiment that the cells are changes of")
@@ -51,7 +51,7 @@ class SweepFile(_Part):
             raise refusal("no methods beside a grid with method", "methods", found=show(self.methods))
         for at, names in ((("methods",), self.methods), (("grid", "method"), self.grid.get("method", ()))):
             for place, name in enumerate(names):
-                if not _is_method(name):
+                if not is_known(str(name)):
                     valid = f"network+N, or {one_of([*VARIANTS, *METHODS], name)}"
                     raise refusal(valid, *at, place, found=show(name))
                 if name in names[:place]:
@@ -76,10 +76,3 @@ class SweepFile(_Part):
         if (cells := math.prod(map(len, self.grid.values()))) > MOST_CELLS:
             raise refusal(f"at most {MOST_CELLS}", "grid", found=f"{cells} cells")
         return self
-
-
-def _is_method(name: object) -> bool:
-    try:
-        return name in METHODS or bool(named(str(name)))
-    except ValueError:
-        return False

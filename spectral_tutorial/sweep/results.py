@@ -16,7 +16,7 @@ import pandas as pd
 from spectral_tutorial.analysis import REPORT_COLUMNS
 from spectral_tutorial.config import ConfigError
 from spectral_tutorial.data import LackingError
-from spectral_tutorial.store import StoreError, write_atomically
+from spectral_tutorial.store import StoreError, held, write_atomically
 from spectral_tutorial.sweep.cells import Cell, text
 from spectral_tutorial.sweep.workers import Outcome
 
@@ -40,16 +40,8 @@ def claimed(folder: Path) -> Iterator[None]:
     if visible and "cells" not in visible:
         raise StoreError(f"{folder}: found a folder that holds something else; expected an empty one or none.")
     (folder / "cells").mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        log.warning("another process is working on %s: waiting until it is done", folder)
-        lock.acquire()
-    try:
+    with held(filelock.FileLock(folder / ".lock"), folder):
         yield
-    finally:
-        lock.release()
 
 
 class Results:

@@ -6,13 +6,13 @@ import ctypes
 import importlib
 import importlib.util
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
 
+from spectral_tutorial import cores
 from spectral_tutorial.reading import config_error, show
 from spectral_tutorial.store import StoreError
 from spectral_tutorial.sweep.cells import Cell, measure, quiet
@@ -30,11 +30,6 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of C for what ``mallopt`` sets."""
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
 def computer(workers: int | None, scheduler: str | None, cells: Sequence[Cell]) -> Iterator[Compute]:
     """Give what can compute these cells, its cluster around it; see :meth:`Sweep.run` for the choice."""
@@ -47,7 +42,7 @@ def computer(workers: int | None, scheduler: str | None, cells: Sequence[Cell]) 
         importlib.import_module("distributed")  # which sets levels of logging, before they are set here
         stack.enter_context(quiet("distributed", logging.CRITICAL))
         if scheduler is None:
-            n_workers = workers or max(1, cores() // cells[0].threads)
+            n_workers = workers or max(1, cores.count() // cells[0].threads)
             scheduler = stack.enter_context(_local_scheduler(min(n_workers, len(cells))))
         yield partial(_as_they_arrive, stack.enter_context(_connected(scheduler)))
 
