@@ -151,7 +151,7 @@ def load(browser: Any, address: str) -> tuple[int, float]:
     """Load a page with an empty cache: bytes that the book adds (uncompressed), and seconds to the first content."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     page, finished = context.new_page(), []
-    page.on("requestfinished", finished.append)
+    page.on("requestfinished", lambda request: finished.append(request))
     page.goto(address, wait_until="load")
     page.evaluate(READY)
     painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime") / 1000

@@ -151,6 +151,12 @@ def test_the_emblem_is_drawn_from_the_physics(extension: Callable[[str], ModuleT
     assert shapes[0] != shapes[1]
 
 
+def test_a_label_cannot_break_out_of_the_emblem(extension: Callable[[str], ModuleType]) -> None:
+    emblem = extension("book_emblem")
+    described = emblem.alt_text(("comp10", '"><script>'))
+    assert not set('"<>') & set(described)
+
+
 # --- the workflow -----------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ The drawing is the question of the book: the line of one component in the wing o
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,9 @@ def icon(world: World, lines: tuple[str, str]) -> str:
 
 
 def alt_text(lines: tuple[str, str]) -> str:
-    """Return what the logo shows, in words."""
-    return f"Two lines of a spectrum: the narrow {lines[1]} in the wing of the broad {lines[0]}"
+    """Return what the logo shows, in words that can stand in markup: the theme puts them there as they are."""
+    x, y = map(escape, lines)
+    return f"Two lines of a spectrum: the narrow {y} in the wing of the broad {x}"
 
 
 def around(world: World, lines: tuple[str, str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
