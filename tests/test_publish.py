@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import nbformat
 import pytest
 import yaml
+from axe_playwright_python.base import AXE_SCRIPT
 from bs4 import BeautifulSoup
 from helpers import REPOSITORY
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -49,10 +50,16 @@ def stub_book(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def sites(copy_project: Callable[[], Path], build: Callable[[Path], Any]) -> dict[str, dict[str, BeautifulSoup]]:
-    """Pages of a small book, built as on a laptop that knows nothing, and as by the workflow."""
-    folder, sites = copy_project(), {}
+def folder(copy_project: Callable[[], Path]) -> Path:
+    folder = copy_project()
     stub_book(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sites(folder: Path, build: Callable[[Path], Any]) -> dict[str, dict[str, BeautifulSoup]]:
+    """Pages of a small book, built as on a laptop that knows nothing, and then as by the workflow."""
+    sites = {}
     for place, variables in {"laptop": dict.fromkeys(VARIABLES, ""), "workflow": VARIABLES}.items():
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("GITHUB_REPOSITORY", "somebody/else")  # set in every run of the automation: means nothing
@@ -101,6 +108,30 @@ def test_a_published_build_links_to_where_it_comes_from(sites: dict[str, dict[st
     assert not [link for link in links["index"] if "binder" in link or "colab" in link]  # it is no notebook file
     pictures = {str(picture["src"]) for picture in sites["workflow"]["stub"].select(".dropdown-launch-buttons img")}
     assert pictures == {"../_static/images/logo_binder.svg", "../_static/images/logo_colab.png"}
+
+
+BLANK = """() => [...document.querySelectorAll("i[class*='fa-'], svg.svg-inline--fa:not(:has(path[d])), img")]
+  .filter((node) => node.tagName !== "IMG" || !node.complete || node.naturalWidth === 0)
+  .map((node) => node.outerHTML)"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_button_of_a_published_build_has_its_icon_and_a_name(
+    browser: Any, sites: Any, folder: Path, scheme: str
+) -> None:
+    assert "workflow" in sites
+    context = browser.new_context(color_scheme=scheme)
+    page = context.new_page()
+    page.goto((folder / "_build" / "html" / "book" / "stub.html").as_uri(), wait_until="load")
+    page.wait_for_selector("svg.svg-inline--fa", state="attached")
+    assert page.evaluate(BLANK) == []
+    for group in page.locator(".article-header-buttons .dropdown > button").all():
+        group.click()
+    page.add_script_tag(content=AXE_SCRIPT)
+    report = page.evaluate("axe.run(document, {preload: false})")
+    context.close()
+    assert not [finding for finding in report["violations"] if finding["impact"] in ("serious", "critical")]
 
 
 @pytest.mark.slow
