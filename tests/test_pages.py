@@ -127,10 +127,15 @@ class Quiet(SimpleHTTPRequestHandler):
         """Keep the requests out of the tests' output."""
 
 
+class Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A page that is closed leaves some of its requests unanswered."""
+
+
 @contextmanager
 def served(site: Path) -> Iterator[str]:
     """Serve a folder on this machine and give its address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
+    server = Server(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
