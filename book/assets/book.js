@@ -6,3 +6,8 @@ window.addEventListener("load", () => {
     }
   });
 });
+
+// Sphinx calls a bibliography a list, although its entries have a role of their own and are no list items.
+window.addEventListener("DOMContentLoaded", () => {
+  for (const entries of document.querySelectorAll(".citation-list")) entries.removeAttribute("role");
+});

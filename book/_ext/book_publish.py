@@ -1,0 +1,96 @@
+"""Links to the repository, launch buttons and addresses: from the environment of the build that publishes the book.
+
+A local build knows neither its repository nor its site, and shows nothing rather than links that lead nowhere. The
+workflow that publishes the book says both, in variables of the book's own: that a build runs somewhere in a
+repository's automation does not mean that its pages will be seen there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from html import escape
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.errors import ExtensionError
+
+REPOSITORY, BRANCH, SITE = "BOOK_REPOSITORY_URL", "BOOK_REPOSITORY_BRANCH", "BOOK_SITE_URL"
+CARD = "_static/social-card.png"
+LAUNCH = {
+    "notebook_interface": "jupyterlab",
+    "binderhub_url": "https://mybinder.org",
+    "colab_url": "https://colab.research.google.com",
+}
+BUTTONS = ("use_repository_button", "use_edit_page_button", "use_issues_button")
+
+
+def address(variable: str, pattern: str, example: str) -> str:
+    """Return the address in an environment variable without a slash at its end, or "" where it is not set."""
+    value = os.environ.get(variable, "").rstrip("/")
+    if value and not re.fullmatch(pattern, value):
+        raise ExtensionError(f"{variable}: found {value!r}; expected an address such as {example}")
+    return value
+
+
+def fill_in(app: Sphinx, config: Config) -> None:
+    """Put what the environment says into the theme's options."""
+    repository = address(REPOSITORY, r"https://[\w.-]+/[\w.-]+/[\w.-]+", "https://github.com/OWNER/NAME")
+    if repository:
+        config.html_theme_options |= {
+            "repository_url": repository,
+            "repository_branch": os.environ.get(BRANCH) or "main",
+            "path_to_docs": "",
+            "launch_buttons": LAUNCH,
+            **dict.fromkeys(BUTTONS, True),
+        }
+    config.html_baseurl = address(SITE, r"https?://\S+", "https://OWNER.github.io/NAME")
+
+
+def keep_what_can_be_launched(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Take the launch buttons from pages that are no notebook files: nobody could open them there."""
+    if context.get("page_source_suffix") != ".ipynb":
+        kept = [button for button in context["header_buttons"] if button.get("label") != "launch-buttons"]
+        context["header_buttons"] = kept
+
+
+def first_words(doctree: nodes.document, length: int = 200) -> str:
+    """Return a page's first paragraph outside of boxes, cut between words."""
+    for paragraph in doctree.findall(nodes.paragraph):
+        if isinstance(paragraph.parent, nodes.section):
+            text = " ".join(paragraph.astext().split())
+            return text if len(text) <= length else text[:length].rpartition(" ")[0] + " …"
+    return ""
+
+
+def describe(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Say in a page's head what a feed shows of it: https://ogp.me."""
+    if doctree is None:
+        return
+    site, words = app.config.html_baseurl, first_words(doctree)
+    tags = {"og:type": "article", "og:site_name": app.config.html_title, "og:title": app.env.titles[pagename].astext()}
+    tags |= {"og:description": words, "description": words} if words else {}
+    if site:  # both must be absolute
+        tags |= {
+            "og:url": f"{site}/{pagename}.html",
+            "og:image": f"{site}/{CARD}",
+            "twitter:card": "summary_large_image",
+        }
+    for name, content in tags.items():
+        key = "property" if name.startswith("og:") else "name"
+        context["metatags"] += f'\n<meta {key}="{name}" content="{escape(content)}" />'
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Connect the hooks; Sphinx calls this."""
+    app.connect("config-inited", fill_in)
+    app.connect("html-page-context", describe)
+    # after the theme has made its buttons (501)
+    app.connect("html-page-context", keep_what_can_be_launched, priority=600)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
