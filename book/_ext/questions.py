@@ -1,7 +1,7 @@
 """Questions that readers answer before they read on, and that grade themselves in the page.
 
-A question is a fence with a prompt and, last, one bullet list of answers. Each item begins with ``(x)`` if it is right and
-with ``( )`` if it is not; its first paragraph is the answer, the rest is what the reader is told who chooses it::
+A question is a fence with a prompt and, last, one bullet list of answers. Each item begins with ``(x)`` if it is right
+and with ``( )`` if it is not; its first paragraph is the answer, the rest is what the reader is told who chooses it::
 
     :::{question}
     :name: question-boil
