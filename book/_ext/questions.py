@@ -71,32 +71,42 @@ class Question(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Read the prompt and the answers into a tree; a question that lacks something is an error."""
         number = self.env.new_serialno("question") + 1
-        parsed = nodes.container()
-        self.state.nested_parse(self.content, self.content_offset, parsed)
-        *prompt, answers = parsed.children or [parsed]
-        if not (prompt and isinstance(prompt[0], nodes.paragraph) and isinstance(answers, nodes.bullet_list)):
-            raise self.error("a question is a paragraph of prompt and, last, one bullet list of answers")
-        self.opening = " ".join(prompt[0].astext().split()[:6])
-        read = [self.read(item) for item in answers]
-        rights = [right for right, _, _ in read]
+        opening, *rest, listed = self.parse()
+        self.opening = " ".join(opening.astext().split()[:6])
+        answers = [self.read(item) for item in listed]
+        rights = [right for right, _, _ in answers]
         if len(rights) < 2 or not any(rights):
             raise self.fault("needs two answers or more, a right one among them, marked (x)")
-        name = self.options.get("name", f"question-{number}")
-        tree = question(ids=[nodes.make_id(name)], kind="checkbox" if sum(rights) > 1 else "radio")
+        tree = question(ids=[self.label(number)], kind="checkbox" if sum(rights) > 1 else "radio")
         self.set_source_info(tree)
-        if "name" in self.options:
-            standard = self.env.get_domain("std")
-            standard.note_hyperlink_target(name, self.env.docname, tree["ids"][0], f"Question {number}")
-        tree += question_legend("", "", nodes.strong("", f"Question {number}."), nodes.Text(" "), *prompt[0].children)
-        tree += prompt[1:]
+        tree += question_legend("", "", nodes.strong("", f"Question {number}."), nodes.Text(" "), *opening.children)
+        tree += rest
         replies = question_replies()
-        for letter, (right, answer, reply) in zip(ascii_uppercase, read, strict=False):
-            tree += question_answer("", "", nodes.Text(f"{letter}. "), *answer.children, right=right, letter=letter)
-            verdict = nodes.strong("", f"{letter}. {WORDS[right]}")
-            reply[0][:0] = [verdict, nodes.Text(" ")]
+        for letter, (right, answer, reply) in zip(ascii_uppercase, answers, strict=False):
+            tree += question_answer("", "", nodes.Text(f"{letter}. "), *answer.children, letter=letter)
+            reply[0][:0] = [nodes.strong("", f"{letter}. {WORDS[right]}"), nodes.Text(" ")]
             replies += question_reply("", *reply, letter=letter, right=right)
         tree += replies
         return [tree]
+
+    def parse(self) -> list[nodes.Element]:
+        """Return what the fence holds: first a paragraph, last the list of answers."""
+        parsed = nodes.container()
+        self.state.nested_parse(self.content, self.content_offset, parsed)
+        kinds = [type(node) for node in (*parsed.children[:1], *parsed.children[1:][-1:])]
+        if kinds != [nodes.paragraph, nodes.bullet_list]:
+            raise self.error("a question is a paragraph of prompt and, last, one bullet list of answers")
+        return parsed.children
+
+    def label(self, number: int) -> str:
+        """Return the question's id, and let ``ref`` find it if it has a name."""
+        name = self.options.get("name", f"question-{number}")
+        if "name" in self.options:
+            standard = self.env.get_domain("std")
+            if standard.labels.get(name, ("",))[0] == self.env.docname:
+                raise self.error(f"another question of this page is named {name!r}")
+            standard.note_hyperlink_target(name, self.env.docname, nodes.make_id(name), f"Question {number}")
+        return nodes.make_id(name)
 
     def fault(self, what: str) -> Exception:
         """Return the error that the question lacks something."""
