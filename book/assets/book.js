@@ -6,3 +6,11 @@ window.addEventListener("load", () => {
     }
   });
 });
+
+// The theme lets the keyboard reach boxes that scroll, but looks at them when the page is loaded or resized. What was folded
+// then, solutions and cells, does not scroll before it is unfolded.
+const lookAgain = () => window.dispatchEvent(new Event("resize"));
+document.addEventListener("toggle", lookAgain, true);
+document.addEventListener("click", (event) => {
+  if (event.target.closest?.(".admonition.dropdown")) lookAgain();
+});
