@@ -24,12 +24,14 @@ chapters = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 CONF = f"""
 import sys
 sys.path.insert(0, {str(BOOK / "_ext")!r})
-extensions = ["myst_parser", "sphinx.ext.mathjax", "questions"]
+extensions = ["myst_parser", "sphinx.ext.mathjax", "sphinx_togglebutton", "questions"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 mathjax_path = "none.js"
 html_theme = "sphinx_book_theme"
 html_context = {{"default_mode": "auto"}}
 html_static_path = [{str(BOOK / "assets")!r}]
+html_css_files = ["book.css"]
+html_js_files = ["book.js"]
 """
 INDEX = """# Index
 
@@ -76,6 +78,14 @@ Which of these are **prime**?
 
   Two times two.
 ```
+
+::::{admonition} Folded
+:class: dropdown
+
+```python
+wide = "a line of code that does not fit on a telephone and has to scroll sideways to be read to its very end"
+```
+::::
 """
 FAULTS = {
     "no list": (":::{question}\nOnly a prompt.\n:::", "one bullet list"),
@@ -258,6 +268,15 @@ def test_without_javascript_the_answers_can_be_read(visit: Callable[..., Any]) -
     question.get_by_text("Answers", exact=True).click()
     assert question.get_by_text("That holds at sea level.").is_visible()
     assert question.get_by_text("The air presses less.").is_visible()
+
+
+@pytest.mark.slow
+def test_what_was_folded_can_be_scrolled_by_keyboard(visit: Callable[..., Any]) -> None:
+    page = visit(viewport={"width": 375, "height": 800})
+    wide = "document.querySelector('.admonition pre').tabIndex"
+    page.wait_for_function(f"{wide} === -1")
+    page.get_by_text("Folded", exact=True).click()
+    page.wait_for_function(f"{wide} === 0")
 
 
 TARGETS = """[...document.querySelectorAll(".question :is(input, .question-check button)")]

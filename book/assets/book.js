@@ -7,10 +7,8 @@ window.addEventListener("load", () => {
   });
 });
 
-// The theme lets the keyboard reach boxes that scroll, but looks at them when the page is loaded or resized. What was folded
-// then, solutions and cells, does not scroll before it is unfolded.
-const lookAgain = () => window.dispatchEvent(new Event("resize"));
-document.addEventListener("toggle", lookAgain, true);
+// The theme lets the keyboard reach boxes that scroll, but looks for them when the page is loaded or resized. What lies in a
+// closed solution does not scroll before it is opened.
 document.addEventListener("click", (event) => {
-  if (event.target.closest?.(".admonition.dropdown")) lookAgain();
+  if (event.target.closest?.(".admonition.dropdown")) window.dispatchEvent(new Event("resize"));
 });
