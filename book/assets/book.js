@@ -11,3 +11,9 @@ window.addEventListener("load", () => {
 window.addEventListener("DOMContentLoaded", () => {
   for (const entries of document.querySelectorAll(".citation-list")) entries.removeAttribute("role");
 });
+
+// The theme lets the keyboard reach boxes that scroll, but looks for them when the page is loaded or resized. What lies in a
+// closed solution does not scroll before it is opened.
+document.addEventListener("click", (event) => {
+  if (event.target.closest?.(".admonition.dropdown")) window.dispatchEvent(new Event("resize"));
+});
