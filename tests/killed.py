@@ -60,6 +60,7 @@ class Ran:
 def experiment(folder: Path) -> Path:
     """Write the five files, with a variation that asks a network and a method; return the meta file."""
     files = small_experiment()
+    files["analysis"]["n_data_seeds"] = 2
     files["analysis"]["variations"] = {
         "exponential": {"spectra.line_law": "beer_lambert", "methods": ["network", "ridge_log"]}
     }
