@@ -368,7 +368,9 @@ class AnalysisConfig(_Part):
     """``analysis.yaml``: what the analysis looks at."""
 
     plot_config: PlotConfig = Field(description="the two reported components")
-    variations: Annotated[Mapping[FolderName, Annotated[Mapping[str, Plain], *_read_only]], *_read_only] = Field(
+    variations: Annotated[
+        Mapping[FolderName, Annotated[Mapping[str, Plain], *_read_only]], *_read_only, Valid("changes, by name")
+    ] = Field(
         default_factory=lambda: ReadOnly({}),
         description="experiments that differ in some keys, by name: {SECTION.KEY: value, pair: [label, label], "
         "methods: [name]}, with what is asked in them as methods",
@@ -383,8 +385,10 @@ class MetaConfig(_Part):
     distribution_config_path: FilePath = Field(description="path of data_distribution.yaml")
     training_config_path: FilePath = Field(description="path of training.yaml, needed without training too")
     analysis_config_path: FilePath = Field(description="path of analysis.yaml, needed without analysis too")
-    data_seed: Seeds = Field(default=(42,), description="one whole number from 0 to 4294967295, or a list of them")
-    training_seed: Seeds = Field(default=(123,), description="one whole number from 0 to 4294967295, or a list")
+    data_seed: Seeds = Field(default=(42,), description="fixes the spectra; one or several, each 0 to 4294967295")
+    training_seed: Seeds = Field(
+        default=(123,), description="fixes weights and order; one or several, each 0 to 4294967295"
+    )
     generate_data: bool = Field(default=True, description="whether to make data; false uses what lies on disk")
     run_training: bool = Field(default=True, description="whether to train; false uses what lies on disk")
     run_analysis: bool = Field(default=True, description="whether to analyze; false uses what lies on disk")
