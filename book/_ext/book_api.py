@@ -13,13 +13,16 @@ from types import GenericAlias
 from typing import Any, get_origin
 
 from docutils import nodes
-from sphinx.addnodes import pending_xref
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.ext.napoleon import Config, NumpyDocstring
 from sphinx.util.nodes import make_refnode
 
 PACKAGE = "spectral_tutorial"
+LONGEST_VALUE = 60
+"""Letters of a constant's value; a longer one says less than its docstring."""
+
 SECTIONS = Config(
     napoleon_use_param=False, napoleon_use_rtype=False, napoleon_custom_sections=[("Attributes", "params_style")]
 )
@@ -36,6 +39,13 @@ def skip(app: Sphinx, what: str, name: str, obj: Any, skipped: bool, options: An
     """Leave out abbreviations for types, and the methods that scikit-learn makes for routing metadata."""
     alias = isinstance(obj, GenericAlias) or (get_origin(obj) is not None and not isinstance(obj, type))
     return True if alias or re.fullmatch(r"set_\w+_request", name) else None
+
+
+def drop_long_values(app: Sphinx, domain: str, objtype: str, content: nodes.Element) -> None:
+    """Take the value out of a constant's description where it is a whole table."""
+    for part in list(content.parent.findall(addnodes.desc_annotation)):
+        if part.astext().startswith(" = ") and len(part.astext()) > LONGEST_VALUE:
+            part.parent.remove(part)
 
 
 def find(names: set[str], target: str) -> str | None:
@@ -58,7 +68,7 @@ def exists(target: str) -> bool:
     return False
 
 
-def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Element) -> nodes.Node | None:
+def resolve(app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, content: nodes.Element) -> nodes.Node | None:
     """Turn a reference that Python's own rules did not resolve into a link.
 
     A docstring names what its module imports, so neither the module nor the class around it leads there. What is not on
@@ -79,5 +89,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", read_sections)
     app.connect("autodoc-skip-member", skip)
+    app.connect("object-description-transform", drop_long_values)
     app.connect("missing-reference", resolve)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
