@@ -68,7 +68,9 @@ def exists(target: str) -> bool:
     return False
 
 
-def resolve(app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, content: nodes.Element) -> nodes.Node | None:
+def resolve(
+    app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, content: nodes.Element
+) -> nodes.Node | None:
     """Turn a reference that Python's own rules did not resolve into a link.
 
     A docstring names what its module imports, so neither the module nor the class around it leads there. What is not on
