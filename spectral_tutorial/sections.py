@@ -312,7 +312,7 @@ class TrainingConfig(_Part):
         description='mlp, cnn, linear, or a torch module as "module:Class"'
     )
     hidden_dims: Annotated[tuple[Units, ...], Field(strict=False, max_length=64)] = Field(
-        default=(), description="hidden units (mlp) or channels (cnn) of each layer, 1 to 65536"
+        default=(), description="hidden units (mlp) or channels (cnn) of each layer, needed for both"
     )
     dropout_rate: float = Field(default=0.0, ge=0, lt=1, description="share of hidden units off in a step")
     activation: Annotated[Literal["relu", "gelu", "tanh"], _lower] = Field(

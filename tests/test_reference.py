@@ -180,7 +180,7 @@ def test_what_is_public_stands_on_the_page_of_the_package(module: str, built_boo
 
 def look_up(name: str) -> Any:
     """Return what a name of the notation table stands for: ``MODULE.NAME``, ``MODULE.CLASS.ATTRIBUTE`` or a field."""
-    parts = name.split(".")
+    parts = re.sub(r"^decoder\.", "estimators.decoder.", name).split(".")
     modules = next(n for n in range(len(parts), 0, -1) if is_module(".".join(parts[:n])))
     place = importlib.import_module(f"spectral_tutorial.{'.'.join(parts[:modules])}")
     return reduce(member, parts[modules:], place)

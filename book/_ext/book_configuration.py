@@ -237,7 +237,7 @@ def table(head: list[str], body: list[list[str]]) -> nodes.table:
 
     group = nodes.tgroup("", *(nodes.colspec(colwidth=1) for _ in head), cols=len(head))
     group += [nodes.thead("", row(head)), nodes.tbody("", *map(row, body))]
-    return nodes.table("", group)
+    return nodes.table("", group, classes=["names"])
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
