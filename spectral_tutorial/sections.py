@@ -385,9 +385,11 @@ class MetaConfig(_Part):
     distribution_config_path: FilePath = Field(description="path of data_distribution.yaml")
     training_config_path: FilePath = Field(description="path of training.yaml, needed without training too")
     analysis_config_path: FilePath = Field(description="path of analysis.yaml, needed without analysis too")
-    data_seed: Seeds = Field(default=(42,), description="fixes the spectra; one or several, each 0 to 4294967295")
+    data_seed: Seeds = Field(
+        default=(42,), description="one whole number from 0 to 4294967295, or a list; fixes the spectra"
+    )
     training_seed: Seeds = Field(
-        default=(123,), description="fixes weights and order; one or several, each 0 to 4294967295"
+        default=(123,), description="one whole number from 0 to 4294967295, or a list; fixes weights and order"
     )
     generate_data: bool = Field(default=True, description="whether to make data; false uses what lies on disk")
     run_training: bool = Field(default=True, description="whether to train; false uses what lies on disk")

@@ -304,7 +304,7 @@ def test_the_list_of_names_is_complete(drawers):
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in NAMES if n not in ("continua", "noise_levels", "test_samples", "training_curves")]
+    "name", [n for n in NAMES if n not in ("continua", "noise_levels", "test_samples", "training_curves", "drift")]
 )
 def test_labels_are_read_as_they_are(name, drawers):
     figure = drawers[name]()
