@@ -11,6 +11,7 @@ import re
 import reprlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
@@ -20,6 +21,23 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 Section = TypeVar("Section", bound=BaseModel)
+
+# --- What the models say of a value beside its type and limits
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The unit of a number, for messages and the reference page."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Valid:
+    """What a validator accepts, in words for the reference page."""
+
+    words: str
+
 
 # --- Errors: one sentence each
 
@@ -128,6 +146,8 @@ def _locate(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[st
         field = next((m.model_fields[step] for m in models if step in m.model_fields), None)
         if field is not None:
             models, description = list(_models_in(field.annotation)), field.description
+            units = [part.name for part in field.metadata if isinstance(part, Unit) and part.name != "dimensionless"]
+            description = f"{description}, in {units[0]}" if description and units else description
     return path, description
 
 

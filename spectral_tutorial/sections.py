@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic import WrapSerializer as Serializer
 from pydantic import model_validator as validator
 
-from spectral_tutorial.reading import check_plain, one_of, refusal, show
+from spectral_tutorial.reading import Unit, Valid, check_plain, one_of, refusal, show
 
 V = TypeVar("V")
 
@@ -59,13 +59,13 @@ def _check_text(text: str) -> str:
     return text
 
 
-def _matching(pattern: str, expected: str) -> AfterValidator:
+def _matching(pattern: str, expected: str) -> tuple[AfterValidator, Valid]:
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
             raise refusal(expected)
         return text
 
-    return AfterValidator(check)
+    return AfterValidator(check), Valid(expected)
 
 
 def _check_order(value: tuple[float, float]) -> tuple[float, float]:
@@ -97,16 +97,18 @@ Real = Annotated[float, Field(ge=-1e9, le=1e9)]
 NotNegative = Annotated[float, Field(ge=0, le=1e9)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Label = Annotated[str, Field(max_length=200), AfterValidator(_check_text)]
-FilePath = Annotated[str, Field(max_length=4000), AfterValidator(_check_text)]
-Labels = Annotated[tuple[Label, ...], Field(strict=False), AfterValidator(_check_twice)]
-Range = Annotated[tuple[Real, Real], Field(strict=False), AfterValidator(_check_order)]
-FolderName = Annotated[str, _matching(r"[A-Za-z0-9_-]{1,60}", "a name of at most 60 letters, digits, _ and -")]
+FilePath = Annotated[str, Field(max_length=4000), AfterValidator(_check_text), Valid("path")]
+Labels = Annotated[tuple[Label, ...], Field(strict=False), AfterValidator(_check_twice), Valid("list of labels")]
+Range = Annotated[tuple[Real, Real], Field(strict=False), AfterValidator(_check_order), Valid("[low, high]")]
+FolderName = Annotated[str, *_matching(r"[A-Za-z0-9_-]{1,60}", "a name of at most 60 letters, digits, _ and -")]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 SeedList = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=10_000)]
 _as_list = BeforeValidator(lambda seeds: (seeds,) if type(seeds) is int else seeds)
-Seeds = Annotated[SeedList, _as_list, AfterValidator(_check_twice)]
+Seeds = Annotated[SeedList, _as_list, AfterValidator(_check_twice), Valid("whole number, or list of them")]
 Units = Annotated[int, Field(ge=1, le=65_536)]
-Component = Annotated[int | str, BeforeValidator(_check_component)]
+Component = Annotated[int | str, BeforeValidator(_check_component), Valid("label, or number counted from 1")]
+Length = Annotated[Real, Unit("nm")]
+Dimensionless = Unit("dimensionless")
 
 # --- synthetic_spectra.yaml
 
@@ -115,9 +117,11 @@ class Line(Part):
     """One spectral line, and with it one component whose abundance the learner predicts."""
 
     label: Label = Field(description="name of the component, used once")
-    center: Real = Field(gt=0, description="wavelength of the line's center, in nm")
-    width: float = Field(ge=1e-3, le=1e9, description="standard deviation of the Gaussian profile, in nm")
-    strength: Real = Field(description="relative change of flux at the center for abundance 1; below 0 absorbs")
+    center: Length = Field(gt=0, description="wavelength of the line's center")
+    width: Annotated[float, Unit("nm")] = Field(
+        ge=1e-3, le=1e9, description="standard deviation of the Gaussian profile"
+    )
+    strength: Annotated[Real, Dimensionless] = Field(description="change of flux at the center; below 0 absorbs")
 
 
 class Sampled(Part):
@@ -138,9 +142,9 @@ class Sampled(Part):
 class Sampling(Part):
     """The random quantities of a spectrum."""
 
-    temperature: Sampled = Field(description="temperature of the continuum, in K, above 0")
-    noise: Sampled = Field(description="standard deviation of the noise relative to the flux, one a spectrum")
-    abundance: Sampled = Field(description="abundance of a component that is present, dimensionless")
+    temperature: Annotated[Sampled, Unit("K")] = Field(description="temperature of the continuum, above 0")
+    noise: Annotated[Sampled, Dimensionless] = Field(description="relative noise of a spectrum, at least 0")
+    abundance: Annotated[Sampled, Dimensionless] = Field(description="abundance of a component that is present")
 
     @validator(mode="after")
     def _check_signs(self) -> Sampling:
@@ -156,8 +160,8 @@ class SpectraConfig(Part):
     """``synthetic_spectra.yaml``: the world, that is the wavelength grid, the lines and what is random."""
 
     n_bins: int = Field(ge=2, le=1_000_000, description="number of wavelength bins of a spectrum")
-    wavelength_min: Real = Field(gt=0, description="first wavelength, in nm")
-    wavelength_max: Real = Field(gt=0, description="last wavelength, in nm, above wavelength_min")
+    wavelength_min: Length = Field(gt=0, description="first wavelength")
+    wavelength_max: Length = Field(gt=0, description="last wavelength, above wavelength_min")
     n_components: Count = Field(description="number of components, that is of lines")
     line_law: Literal["linear", "beer_lambert"] = Field(
         default="linear",
@@ -209,10 +213,10 @@ class Combination(Part):
 
     weight: NotNegative = Field(default=1.0, description="relative frequency of the combination, at least 0")
     components: Labels = Field(description="labels of the components that are present; an empty list for none")
-    ranges: Annotated[Mapping[Label, Range], *_read_only] = Field(
+    ranges: Annotated[Mapping[Label, Range], *_read_only, Dimensionless, Valid("[low, high] by label")] = Field(
         default={},
         validate_default=True,
-        description="[low, high] of the abundance by label, where it is not the world's",
+        description="range of the abundance by label, where it is not the world's",
     )
 
     @validator(mode="after")
@@ -244,7 +248,7 @@ class FunctionLaw(Part):
     """Abundances drawn by a Python function, called as ``(n, rng) -> mapping of label to array``."""
 
     type: Literal["function"] = Field(default="function", description="kind of law")
-    callable: Annotated[str, _matching(_CALLABLE, '"module:function"')] = Field(
+    callable: Annotated[str, *_matching(_CALLABLE, '"module:function"')] = Field(
         description='"module:function", on the Python path or beside the meta file'
     )
 
@@ -304,11 +308,11 @@ _AGREES = "not needed; where given, as in synthetic_spectra.yaml"
 class TrainingConfig(Part):
     """``training.yaml``: the network and its training; an absent key means what it meant in the original."""
 
-    model_type: Annotated[str, _matching(f"mlp|cnn|linear|{_CALLABLE}", 'mlp, cnn, linear or "module:Class"')] = Field(
+    model_type: Annotated[str, *_matching(f"mlp|cnn|linear|{_CALLABLE}", 'mlp, cnn, linear or "module:Class"')] = Field(
         description='mlp, cnn, linear, or a torch module as "module:Class"'
     )
     hidden_dims: Annotated[tuple[Units, ...], Field(strict=False, max_length=64)] = Field(
-        default=(), description="hidden units (mlp) or channels (cnn) of each layer, 1 to 65536"
+        default=(), description="hidden units (mlp) or channels (cnn) of each layer, needed for both"
     )
     dropout_rate: float = Field(default=0.0, ge=0, lt=1, description="share of hidden units off in a step")
     activation: Annotated[Literal["relu", "gelu", "tanh"], _lower] = Field(
@@ -334,7 +338,7 @@ class TrainingConfig(Part):
     )
     checkpoint_ratio: Share = Field(default=0.05, description="share of the steps between checkpoints (ratio)")
     checkpoint_every_n_step: Count = Field(default=100, description="steps between checkpoints (step)")
-    device: Annotated[str, _matching(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", "auto, cpu, cuda, cuda:N or mps")] = Field(
+    device: Annotated[str, *_matching(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", "auto, cpu, cuda, cuda:N or mps")] = Field(
         default="auto", description="auto (a GPU where torch finds one), cpu, cuda, cuda:N or mps"
     )
     n_bins: int | None = Field(default=None, description=_AGREES)
@@ -368,7 +372,9 @@ class AnalysisConfig(Part):
         default=5,
         description="data seeds over which methods without training seeds are measured, from the first data seed on",
     )
-    variations: Annotated[Mapping[FolderName, Annotated[Mapping[str, Plain], *_read_only]], *_read_only] = Field(
+    variations: Annotated[
+        Mapping[FolderName, Annotated[Mapping[str, Plain], *_read_only]], *_read_only, Valid("changes, by name")
+    ] = Field(
         default_factory=lambda: ReadOnly({}),
         description="experiments that differ in some keys, by name: {SECTION.KEY: value, pair: [label, label], "
         "methods: [name]}, with what is asked in them as methods",
@@ -383,8 +389,12 @@ class MetaConfig(Part):
     distribution_config_path: FilePath = Field(description="path of data_distribution.yaml")
     training_config_path: FilePath = Field(description="path of training.yaml, needed without training too")
     analysis_config_path: FilePath = Field(description="path of analysis.yaml, needed without analysis too")
-    data_seed: Seeds = Field(default=(42,), description="one whole number from 0 to 4294967295, or a list of them")
-    training_seed: Seeds = Field(default=(123,), description="one whole number from 0 to 4294967295, or a list")
+    data_seed: Seeds = Field(
+        default=(42,), description="one whole number from 0 to 4294967295, or a list; fixes the spectra"
+    )
+    training_seed: Seeds = Field(
+        default=(123,), description="one whole number from 0 to 4294967295, or a list; fixes weights and order"
+    )
     generate_data: bool = Field(default=True, description="whether to make data; false uses what lies on disk")
     run_training: bool = Field(default=True, description="whether to train; false uses what lies on disk")
     run_analysis: bool = Field(default=True, description="whether to analyze; false uses what lies on disk")

@@ -185,6 +185,7 @@ def drawers(
         "marginals": lambda: figures.marginals({k: splits[k] for k in ("train", "test")}, PAIR),
         "training_curves": lambda: figures.training_curves(histories, status),
         "seed_strip": lambda: figures.seed_strip(summary),
+        "drift": lambda **k: figures.drift(STEPS_APART, APART, **k),
         "gap": lambda: figures.gap(report),
         "mse_trajectory": lambda **k: figures.mse_trajectory(trajectories, {"cost $1": (0.1, 0.2)}, status=status, **k),
         "mse_time_series": lambda: figures.mse_time_series(trajectories, PAIR, status),
@@ -240,6 +241,7 @@ NAMES = [
     "marginals",
     "training_curves",
     "seed_strip",
+    "drift",
     "gap",
     "mse_trajectory",
     "mse_time_series",
@@ -255,6 +257,8 @@ NAMES = [
     "phase_diagram",
 ]
 CLOSING = NAMES[-7:-1]
+STEPS_APART = np.array([1, 10, 100, 1000])
+APART = np.array([[0.0, 1e-7, 1e-6, 1e-2], [0.0, 3e-7, 2e-6, 4e-2], [0.0, 2e-7, 9e-6, 1e-1]])
 GAPS = pd.DataFrame(
     [[271.4, 20.0, 5.61], [9.0, np.nan, 2.3]],
     pd.Index(["$b$ < 1", "c + d"], name="pair"),
@@ -285,7 +289,7 @@ def test_figures_do_not_depend_on_the_readers_settings(name, drawers):
         assert figures.png(figure) == plain
 
 
-@pytest.mark.parametrize("name", ["spectral_lines", "continua", "mse_trajectory", "slopes", *CLOSING[:4]])
+@pytest.mark.parametrize("name", ["spectral_lines", "continua", "mse_trajectory", "slopes", "drift", *CLOSING[:4]])
 def test_single_panels_draw_where_they_are_told(name, drawers):
     own, ax = plt.subplots()
     assert drawers[name](ax=ax) is own
@@ -300,7 +304,7 @@ def test_the_list_of_names_is_complete(drawers):
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in NAMES if n not in ("continua", "noise_levels", "test_samples", "training_curves")]
+    "name", [n for n in NAMES if n not in ("continua", "noise_levels", "test_samples", "training_curves", "drift")]
 )
 def test_labels_are_read_as_they_are(name, drawers):
     figure = drawers[name]()
@@ -438,6 +442,15 @@ def test_seed_strip_names_dead_and_diverged_seeds(summary):
     levels = {line.get_linestyle(): line.get_ydata()[0] for line in ax.lines if len(line.get_ydata()) == 2}
     assert levels == pytest.approx({"-": 0.02, ":": 0.041, "-.": 1 / 12})
     assert "mean over all" not in words(figures.seed_strip(summary, mean_over_all=False))
+
+
+def test_drift_draws_every_seed_and_the_median_where_two_answers_differ():
+    (ax,) = figures.drift(STEPS_APART, APART).axes
+    *seeds, median = ax.lines
+    assert len(seeds) == len(APART)
+    np.testing.assert_array_equal(median.get_xdata(), STEPS_APART[1:])
+    np.testing.assert_allclose(median.get_ydata(), [2e-7, 2e-6, 4e-2])
+    assert median.get_linewidth() > seeds[0].get_linewidth()
 
 
 def test_gap_draws_medians_whiskers_and_bounds(report):

@@ -60,7 +60,7 @@ from spectral_tutorial.figures.spectra import (
     wing,
 )
 from spectral_tutorial.figures.sweeps import phase_diagram
-from spectral_tutorial.figures.training import seed_strip, training_curves
+from spectral_tutorial.figures.training import drift, seed_strip, training_curves
 
 __all__ = [
     "BOUND_LINE",
@@ -80,6 +80,7 @@ __all__ = [
     "composition",
     "continua",
     "diverse_samples",
+    "drift",
     "every_method",
     "gap",
     "marginals",

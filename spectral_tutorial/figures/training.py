@@ -6,19 +6,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 
 from spectral_tutorial.figures.base import (
     COMPONENT_COLORS,
     DARK,
     MUTED,
     RUN,
+    SPLIT_COLORS,
     STATUS_MARKERS,
     _curves,
     _end_labels,
     _note,
+    _panel,
     _panels,
     _plain_log,
     _styled,
@@ -86,4 +90,27 @@ def seed_strip(summary: pd.DataFrame, constant: float = 1 / 12, mean_over_all: b
     panels[0].set(ylabel="in-distribution MSE", ylim=(None, 3 * max(constant, *(ax.dataLim.y1 for ax in panels))))
     _plain_log(panels[0].yaxis)
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=3)
+    return figure
+
+
+@_styled
+def drift(steps: ArrayLike, difference: ArrayLike, ax: Axes | None = None) -> Figure:
+    """Draw how far apart two trainings of each seed are after so many steps: seeds thin, the median thick.
+
+    Parameters
+    ----------
+    steps : array, shape (C,)
+        Training steps.
+    difference : array, shape (S, C)
+        Largest difference of two predictions of a seed; 0 has no place on the axis.
+    """
+    figure, ax = _panel(ax, height=3.3)
+    difference = np.where(np.asarray(difference, float) > 0, difference, np.nan)
+    look: dict[str, Any] = {"color": SPLIT_COLORS["test"]}
+    for seed in difference:
+        ax.plot(steps, seed, linewidth=0.8, alpha=0.5, **look)
+    known = ~np.isnan(difference).all(axis=0)
+    ax.plot(np.asarray(steps)[known], np.nanmedian(difference[:, known], axis=0), linewidth=2.4, **look)
+    ax.set(xscale="log", yscale="log", xlabel="training step", ylabel="largest difference of two answers")
+    _plain_log(ax.xaxis)
     return figure

@@ -10,14 +10,14 @@ from pydantic import Field
 from pydantic import model_validator as validator
 
 from spectral_tutorial.methods import METHODS
-from spectral_tutorial.reading import one_of, refusal, show
+from spectral_tutorial.reading import Valid, one_of, refusal, show
 from spectral_tutorial.sections import FilePath, Label, Part, Plain, Seeds
 from spectral_tutorial.variants import VARIANTS, is_known
 
 MOST_CELLS = 100_000
 
 _CHANGES = "SECTION.KEY, or pair, as in the variations of analysis.yaml"
-_Methods = Annotated[tuple[Label, ...], Field(strict=False, min_length=1)]
+_Methods = Annotated[tuple[Label, ...], Field(strict=False, min_length=1), Valid("list of names")]
 _Axis = Annotated[tuple[Plain, ...], Field(strict=False, min_length=1)]
 
 
@@ -29,8 +29,10 @@ class SweepFile(Part):
     data_seed: Seeds | None = Field(default=None, description="data seeds of every cell; by default the base's")
     training_seed: Seeds | None = Field(default=None, description="training seeds of every cell; by default the base's")
     methods: _Methods = Field(default=("network",), description="variants and methods that every cell is asked for")
-    fixed: Mapping[str, Plain] = Field(default={}, description=f"changes that all cells share: {_CHANGES}")
-    grid: Mapping[str, _Axis] = Field(
+    fixed: Annotated[Mapping[str, Plain], Valid("values, by key")] = Field(
+        default={}, description=f"changes that all cells share: {_CHANGES}"
+    )
+    grid: Annotated[Mapping[str, _Axis], Valid("lists of values, by key")] = Field(
         default={}, description=f"a list of values by key: {_CHANGES}, or method; every combination is a cell"
     )
     threads: Annotated[int, Field(ge=1, le=1024)] = Field(default=1, description="processor threads of one cell")
