@@ -277,7 +277,7 @@ def faults(context: Any, path: Path, scheme: str) -> list[str]:
 @pytest.mark.parametrize("width", [1280, 375])
 def test_every_page_is_whole_without_a_network(browser: Any, built_book: Any, scheme: str, width: int) -> None:
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    extra = {name: built_book.html / f"{name}.html" for name in ("search", "genindex")}
+    extra = {name: built_book.html / f"{name}.html" for name in ("search", "genindex", "py-modindex")}
     found = {name: faults(context, page, scheme) for name, page in (pages(built_book.folder) | extra).items()}
     context.close()
     assert not any(found.values()), "\n".join(f"{name} {fault}" for name in found for fault in found[name])
