@@ -21,6 +21,7 @@ from typing import Any
 from spectral_tutorial import (
     analysis,
     config,
+    cores,
     data,
     figures,
     limits,
@@ -43,6 +44,7 @@ __all__ = [
     "World",
     "analysis",
     "config",
+    "cores",
     "data",
     "figures",
     "limits",

@@ -6,7 +6,7 @@ The weights of S networks are stacked along a first axis, so that one batched ma
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +24,24 @@ STACKABLE = (nn.Linear, nn.ReLU, nn.GELU, nn.Tanh, SeededDropout)
 
 
 def fits_the_batch(model: nn.Module) -> bool:
-    """Whether many copies can run stacked: BatchNorm and torch's own dropout keep state that cannot be stacked."""
-    return not any(isinstance(module, _BatchNorm | _DropoutNd) for module in model.modules())
+    """Whether many copies can run stacked: not with BatchNorm, torch's own dropout or recurrent layers."""
+    return not any(isinstance(module, _BatchNorm | _DropoutNd | nn.RNNBase) for module in model.modules())
+
+
+def _is_a_plain_stack(model: nn.Module) -> TypeGuard[nn.Sequential]:
+    """Whether a network is nothing but layers of known kinds, one after another, each used once."""
+    if not isinstance(model, nn.Sequential) or type(model).forward is not nn.Sequential.forward:
+        return False
+    layers = list(model.children())  # each once
+    known = all(type(layer) in STACKABLE for layer in layers)
+    return known and len(layers) == len(model) and all(getattr(layer, "bias", 0) is not None for layer in layers)
 
 
 def forward(model: nn.Module, state: Mapping[str, Tensor], x: Tensor, shared: bool) -> Tensor:
     """Outputs ``(S, B, L)`` for inputs ``(S, B, W)``, or ``(B, W)`` where all seeds read the `shared` ones."""
     n_seeds = len(next(iter(state.values())))
     inputs = x.expand(n_seeds, *x.shape) if shared else x
-    if isinstance(model, nn.Sequential) and all(isinstance(layer, STACKABLE) for layer in model):
+    if _is_a_plain_stack(model):
         return _forward_layers(model, state, inputs)
     if fits_the_batch(model):
         stacked: Tensor = vmap(lambda weights, rows: functional_call(model, weights, (rows,)))(dict(state), inputs)
@@ -68,7 +77,7 @@ class _StackedLinear(torch.autograd.Function):
 
 
 class Learned:
-    """What is learned, in one memory: a row a seed, in which its parameters lie one after another.
+    """What is learned, in one memory: a row a seed, in which its parameters lie one after another (of each type).
 
     The optimizer then has one tensor a seed to update, instead of one for each layer's weights and biases. A tensor for
     all seeds would be fewer still, but the fused update rounds by place in a tensor, so a seed would depend on others.
@@ -85,22 +94,29 @@ class Learned:
     """Rows are filled up to a multiple of this, so that threads that share one meet where rounding does not show."""
 
     def __init__(self, state: State, names: Sequence[str]) -> None:
+        self.rows: list[Tensor] = []
+        self.parameters: list[Tensor] = []
+        self._gradients: list[Tensor] = []
+        for kind in dict.fromkeys(state[name].dtype for name in names):
+            self._lay(state, [name for name in names if state[name].dtype == kind])
+
+    def _lay(self, state: State, names: Sequence[str]) -> None:
+        """Lay out parameters of one type."""
         given = [state[name] for name in names]
         sizes = [tensor[0].numel() for tensor in given]
         width = -(-sum(sizes) // self.ALIGNED) * self.ALIGNED
         values = given[0].new_zeros(len(given[0]), width)
         gradients = torch.zeros_like(values)
-        self.parameters, self._gradients = [], []
         for name, tensor, part, gradient in zip(names, given, _cut(values, sizes), _cut(gradients, sizes), strict=True):
             state[name] = part.view(tensor.shape).copy_(tensor).requires_grad_()
             self.parameters.append(state[name])
             self._gradients.append(gradient.view(tensor.shape))
-        self.rows = list(values.unbind())
-        for row, gradient in zip(self.rows, gradients.unbind(), strict=True):
+        for row, gradient in zip(values.unbind(), gradients.unbind(), strict=True):
             row.grad = gradient
+            self.rows.append(row)
 
     def take_gradients(self, loss: Tensor) -> None:
-        """Put the gradients of a loss beside the rows; those of weights that take no part stay 0."""
+        """Put the gradients of a loss beside the rows; those of weights that take no part are 0, so they only decay."""
         found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         for place, gradient in zip(self._gradients, found, strict=True):
             if gradient is not None:

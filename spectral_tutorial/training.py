@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from spectral_tutorial import stacking
 from spectral_tutorial.models import SeededDropout, initialize
+from spectral_tutorial.reading import config_error, show
 from spectral_tutorial.sections import TrainingConfig
 from spectral_tutorial.stacking import Learned, State, fits_the_batch
 
@@ -83,8 +84,20 @@ class History:
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` takes a GPU where torch finds one; anything else is a torch device name."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    """``auto`` takes a GPU where torch finds one; anything else is a torch device name.
+
+    Raises
+    ------
+    ConfigError
+        If torch does not find such a device here.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device("cuda" if there["cuda"] else "cpu")
+    if not there.get(name.split(":")[0], True):
+        valid = ", ".join(["auto", *(kind for kind, found in there.items() if found)])
+        raise config_error("training", "device", f"{show(name)}, which torch does not find here", f"one of {valid}")
+    return torch.device(name)
 
 
 def checkpoint_steps(config: TrainingConfig, total: int) -> list[int]:
@@ -200,7 +213,7 @@ def train(
     seeds : sequence of int
         Training seeds; a network each.
     on_checkpoint : callable
-        Called with the step and all seeds' parameters and persistent buffers ``(S, ...)`` at each checkpoint.
+        Called with the step and all seeds' parameters and buffers ``(S, ...)`` at each checkpoint.
     on_step : callable
         Called with the steps done and their total, for a progress bar.
 
@@ -251,7 +264,10 @@ class _Task:
 def _train_stacked(task: _Task, seeds: Sequence[int], on_checkpoint: OnCheckpoint) -> History:
     config, model, device = task.config, task.model, task.inputs.device
     state = {k: v.to(device) for k, v in initial_state(task.build, config.initialization, seeds).items()}
-    learned = Learned(state, [name for name, _ in model.named_parameters()])
+    learned = Learned(state, [name for name, parameter in model.named_parameters() if parameter.requires_grad])
+    if not learned.rows:
+        found = f"{type(model).__name__}, which has nothing to learn"
+        raise config_error("training", "model_type", found, "a network with parameters")
     optimizer = OPTIMIZERS[config.optimizer](learned.rows, lr=config.learning_rate, weight_decay=config.weight_decay)
     masks, batches = _Masks(model, seeds, device), iter(_Batches(len(task.inputs), config.batch_size, seeds))
     total = config.epochs * task.steps_per_epoch
@@ -264,7 +280,7 @@ def _train_stacked(task: _Task, seeds: Sequence[int], on_checkpoint: OnCheckpoin
             train_loss.append(torch.stack(recent).mean(dim=0) if recent else torch.full((len(seeds),), torch.nan))
             val_loss.append(task.val_loss(state))
             recent.clear()
-            on_checkpoint(step, persistent(model, state))
+            on_checkpoint(step, kept(model, state))
         if step == total:
             break
         rows = next(batches)  # (S, B)
@@ -302,6 +318,7 @@ def _seeds_first(losses: list[Tensor]) -> NDArray[np.float64]:
     return torch.stack([loss.cpu().double() for loss in losses], dim=1).numpy()
 
 
-def persistent(model: nn.Module, state: State) -> State:
-    """Copy what a checkpoint keeps, on the CPU: parameters and persistent buffers, no dropout masks."""
-    return {name: state[name].detach().cpu().clone() for name in model.state_dict()}
+def kept(model: nn.Module, state: State) -> State:
+    """Copy what a checkpoint keeps, on the CPU: parameters and buffers, no dropout masks."""
+    masks = {f"{name}.mask" for name, module in model.named_modules() if isinstance(module, SeededDropout)}
+    return {name: tensor.detach().cpu().clone() for name, tensor in state.items() if name not in masks}

@@ -102,7 +102,7 @@ def built_book(copy_project: Callable[[], Path], build: Callable[[Path], Build])
 def browser() -> Iterator[Any]:
     """Chromium, driven by Playwright; without it a test is skipped, or fails where a browser is required."""
     give_up = pytest.fail if os.environ.get(REQUIRE_BROWSER) else pytest.skip
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    executable = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
     if executable is None:
         give_up("no Chromium on the path")
     try:

@@ -168,10 +168,11 @@ def load(browser: Any, address: str) -> tuple[int, float]:
 
 @pytest.fixture(scope="module")
 def loads(browser: Any, built_book: Any) -> dict[str, tuple[int, float]]:
-    """Bytes and seconds of every page, the better of two loads."""
+    """Bytes and seconds of every page, the larger and the quicker of two loads."""
     with served(built_book.html) as address:
         addresses = {name: f"{address}/{name}.html" for name in pages_of(built_book.html)}
-        return {name: min(load(browser, page) for _ in range(2)) for name, page in addresses.items()}
+        twice = {name: (load(browser, page), load(browser, page)) for name, page in addresses.items()}
+    return {name: (max(a[0], b[0]), min(a[1], b[1])) for name, (a, b) in twice.items()}
 
 
 def test_pages_without_explorers_are_light(

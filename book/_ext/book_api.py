@@ -56,7 +56,7 @@ def find(names: set[str], target: str) -> str | None:
 
 def exists(target: str) -> bool:
     """Whether some module of the package, or the module itself, goes by this name."""
-    for name, module in sys.modules.items():
+    for name, module in list(sys.modules.items()):  # looking may import
         if name.startswith(PACKAGE):
             try:
                 reduce(getattr, target.removeprefix(f"{name}.").split("."), module)

@@ -15,5 +15,5 @@ window.addEventListener("DOMContentLoaded", () => {
 // The theme lets the keyboard reach boxes that scroll, but looks for them when the page is loaded or resized. What lies in a
 // closed solution does not scroll before it is opened.
 document.addEventListener("click", (event) => {
-  if (event.target.closest?.(".admonition.dropdown")) window.dispatchEvent(new Event("resize"));
+  if (event.target.closest?.(".admonition.dropdown > .admonition-title, .toggle-button")) window.dispatchEvent(new Event("resize"));
 });

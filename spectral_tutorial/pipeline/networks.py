@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from spectral_tutorial import analysis, data, models, stacking, store, training
 from spectral_tutorial.data import InputTransform, Spectra
+from spectral_tutorial.pipeline import answers
 from spectral_tutorial.pipeline.answers import KEPT_SPECTRA, Read, Respondent
 from spectral_tutorial.pipeline.sources import digests
 from spectral_tutorial.pipeline.spectra import SpectraStages
@@ -157,7 +158,7 @@ class NetworkStages(SpectraStages):
             [stage.fingerprint for stage in self._run_stages(variant, data_seed).values()],
             [self.data_stage(split, data_seed).fingerprint for split in self.judged],
             [list(self.config.reported), KEPT_SPECTRA],
-            digests(analysis),
+            digests(analysis, answers),
         ]
         return self.answers_stage(variant, data_seed, made_of)
 

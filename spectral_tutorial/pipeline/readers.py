@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from spectral_tutorial import analysis, store
 from spectral_tutorial.methods import METHODS, Reader, Task
+from spectral_tutorial.pipeline import answers
 from spectral_tutorial.pipeline.answers import KEPT_SPECTRA, Respondent
 from spectral_tutorial.pipeline.sources import digests, of_methods
 from spectral_tutorial.pipeline.spectra import SpectraStages
@@ -81,7 +82,7 @@ class ReaderStages(SpectraStages):
             [self.data_stage(split, data_seed).fingerprint for split in used],
             [self._choice_stage(method).fingerprint] if METHODS[method].choose else [],
             [method, list(self.config.reported), KEPT_SPECTRA],
-            [of_methods(), digests(analysis)],
+            [of_methods(), digests(analysis, answers)],
         ]
         return self.answers_stage(method, data_seed, made_of)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from spectral_tutorial import analysis, data, methods, models, physics, splits, stacking, store, training
+from spectral_tutorial.pipeline import answers
 
 
 def digests(*modules: ModuleType) -> list[str]:
@@ -28,7 +29,7 @@ def libraries() -> list[str]:
 
 LOADED = {
     module.__name__: store.source_digest(Path(str(module.__file__)))
-    for module in (physics, splits, data, models, stacking, training, analysis, methods)
+    for module in (physics, splits, data, models, stacking, training, analysis, methods, answers)
 }
 LOADED["spectral_tutorial.estimators"] = store.fingerprint(
     *(store.source_digest(path) for path in sorted(Path(__file__).parents[1].glob("estimators/*.py")))

@@ -132,12 +132,16 @@ class SpectraStages:
         if split == COMPOSED:
             self._compose(stage, seed)
             return
-        law, spectra = self._law(split), self.config.spectra
-        log.info("data seed %d: generating %s, %d spectra", seed, split, law.n_samples)
+        log.info("data seed %d: generating %s, %d spectra", seed, split, self._law(split).n_samples)
         with stage.write() as folder:
-            shapes = data.array_shapes(spectra, law)
-            out = {name: store.create_array(folder / f"{name}.npy", *shape) for name, shape in shapes.items()}
-            data.generate(spectra, law, name=split, seed=seed, directory=self.config.directory, out=out)
+            self._fill(folder, split, seed)
+
+    def _fill(self, folder: Path, split: str, seed: int) -> None:
+        """Generate a split into files of a folder, which are closed when this returns: Windows renames no others."""
+        law, spectra = self._law(split), self.config.spectra
+        shapes = data.array_shapes(spectra, law)
+        out = {name: store.create_array(folder / f"{name}.npy", *shape) for name, shape in shapes.items()}
+        data.generate(spectra, law, name=split, seed=seed, directory=self.config.directory, out=out)
 
     def _compose(self, stage: Stage, seed: int) -> None:
         """Make a quarter as many spectra as there are to learn from, each a product of some of them."""

@@ -18,7 +18,7 @@ from typing import Any, cast
 import torch
 from threadpoolctl import threadpool_limits
 
-from spectral_tutorial import cores, experiment, limits, store
+from spectral_tutorial import cores, limits, results, store
 from spectral_tutorial.config import Config
 from spectral_tutorial.data import LackingError
 from spectral_tutorial.experiment import Experiment
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 REPORT = "report.csv"
 
-CODE = [store.source_digest(Path(str(module.__file__))) for module in (limits, experiment)]
+CODE = [store.source_digest(Path(str(module.__file__))) for module in (limits, results)]
 """Digests of the code that reports depend on beside the pipeline's stages; read on import, as theirs."""
 
 

@@ -61,7 +61,7 @@ def test_analysis_against_the_forward_passes_alone(benchmark: Any, trained: Expe
     ratio = benchmark.stats.stats.min / passes
     benchmark.extra_info.update({"of_passes": ratio, "checkpoints": len(steps)})
     say(f"analysis, {len(steps)} checkpoints of 8 seeds: {ratio:.1f} x the forward passes' {passes:.2f} s")
-    assert ratio < 20
+    assert ratio < 5
 
 
 @pytest.mark.benchmark(group="plots")
@@ -75,7 +75,7 @@ def test_plots_against_an_empty_one(benchmark: Any, trained: Experiment, say: An
     benchmark.extra_info.update({"empty_s": empty, "slowest": slowest, "slowest_s": took[slowest]})
     total = benchmark.stats.stats.min
     say(f"{len(PLOTS)} plots: {total:.1f} s; slowest {slowest} {took[slowest]:.2f} s, an empty one {empty:.3f} s")
-    assert took[slowest] < 100 * empty
+    assert took[slowest] < 300 * empty
 
 
 @pytest.mark.benchmark(group="command line")
@@ -109,5 +109,6 @@ def test_growth_with_the_number_of_spectra(benchmark: Any, tmp_path: Path, say: 
     columns = ["generate us", "train us", "analyze us", "private MiB"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).round(1)
     benchmark.extra_info.update(table.to_dict())
+    busy = [tables[n]["busy"].sum() / n for n in SIZES[1:]]  # the processor's time: a busy machine does not count
     say(f"a spectrum, by how many there are (load before {load:.1f}):\n{table}")
-    assert table.loc[SIZES[-1], columns[:3]].sum() < 1.3 * table.loc[SIZES[1], columns[:3]].sum()
+    assert busy[1] < 1.3 * busy[0]

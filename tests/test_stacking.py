@@ -1,0 +1,170 @@
+"""Many copies of one network, run as one: the same answers as each of them alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.utils.parametrizations import weight_norm
+
+from spectral_tutorial import stacking, training
+from spectral_tutorial.reading import ConfigError
+from spectral_tutorial.sections import TrainingConfig
+
+BINS, LINES = 12, 3
+
+
+class Doubled(nn.Sequential):
+    """A stack of layers that does something else with them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+class Shifted(nn.Linear):
+    """A linear layer that does something else."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + 1
+
+
+class Tied(nn.Module):
+    """The same layer under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(BINS, BINS)
+        self.b = self.a
+        self.out = nn.Linear(BINS, LINES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.tanh(self.b(torch.tanh(self.a(x)))))
+
+
+class Noted(nn.Module):
+    """A buffer that is drawn when the network is made, and is not persistent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mix", torch.randn(BINS, LINES), persistent=False)
+        self.scale = nn.Parameter(torch.ones(LINES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.mix * self.scale
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer, which cannot be stacked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.LSTM(1, 4, batch_first=True)
+        self.out = nn.Linear(4, LINES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.cells(x[:, :, None])[0][:, -1])
+
+
+class Double(nn.Module):
+    """A parameter of another type beside ordinary ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(BINS, LINES)
+        self.offset = nn.Parameter(torch.zeros(LINES, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) + self.offset.float()
+
+
+def used_twice() -> nn.Module:
+    relu = nn.ReLU()
+    return nn.Sequential(nn.Linear(BINS, 8), relu, nn.Linear(8, 8), relu, nn.Linear(8, LINES))
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "plain": lambda: nn.Sequential(nn.Linear(BINS, 8), nn.ReLU(), nn.Linear(8, LINES)),
+    "a layer used twice": used_twice,
+    "its own forward": lambda: Doubled(nn.Linear(BINS, 8), nn.ReLU(), nn.Linear(8, LINES)),
+    "a layer of its own": lambda: nn.Sequential(Shifted(BINS, 8), nn.ReLU(), nn.Linear(8, LINES)),
+    "no bias": lambda: nn.Sequential(nn.Linear(BINS, 8, bias=False), nn.Tanh(), nn.Linear(8, LINES)),
+    "weight norm": lambda: nn.Sequential(weight_norm(nn.Linear(BINS, 8)), nn.ReLU(), nn.Linear(8, LINES)),
+    "tied weights": Tied,
+    "a random buffer": Noted,
+    "recurrent": Recurrent,
+    "two types": Double,
+}
+
+
+def settings(**changes: Any) -> TrainingConfig:
+    given = {"model_type": "x:Y", "hidden_dims": [], "epochs": 2, "batch_size": 8, "learning_rate": 1e-2}
+    ends = {"initialization": "torch", "checkpoint_by": "ratio", "checkpoint_ratio": 1.0}
+    return TrainingConfig.model_validate({**given, **ends, **changes})
+
+
+def spectra() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(32, BINS, generator=generator), torch.rand(32, LINES, generator=generator)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # vmap about weight_norm
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_a_checkpoint_answers_is_what_was_trained(name: str) -> None:
+    """The answers of the weights that were kept, by the network on its own, give the loss that training reported."""
+    build, states = NETWORKS[name], []
+    pairs = spectra()
+    history = training.train(
+        settings(), build, pairs, pairs, seeds=[1, 2], on_checkpoint=lambda step, state: states.append(state)
+    )
+    alone = training.template(build).eval()
+    for place in range(2):
+        weights = {key: tensor[place] for key, tensor in states[-1].items()}
+        with torch.no_grad():
+            answer = functional_call(alone, weights, (pairs[0],))
+        assert float(nn.functional.mse_loss(answer, pairs[1])) == pytest.approx(history.val_loss[place, -1], rel=1e-5)
+    assert (history.val_loss[:, -1] < history.val_loss[:, 0]).all()
+    stacked = training.predict(training.template(build), states[-1], pairs[0])
+    assert torch.allclose(stacked[1], answer, atol=1e-5)
+
+
+def test_what_is_frozen_is_not_learned() -> None:
+    def build() -> nn.Module:
+        network = nn.Sequential(nn.Linear(BINS, 8), nn.ReLU(), nn.Linear(8, LINES))
+        network[0].requires_grad_(False)
+        return network
+
+    states: list[stacking.State] = []
+    pairs = spectra()
+    keep = lambda step, state: states.append(state)  # noqa: E731
+    training.train(settings(weight_decay=0.1), build, pairs, pairs, seeds=[1, 2], on_checkpoint=keep)
+    assert torch.equal(states[0]["0.weight"], states[-1]["0.weight"])
+    assert not torch.equal(states[0]["2.weight"], states[-1]["2.weight"])
+
+
+def test_a_network_without_parameters_is_refused_in_one_sentence() -> None:
+    pairs = spectra()
+    build = lambda: nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(LINES))  # noqa: E731
+    with pytest.raises(ConfigError, match="model_type: found Sequential, which has nothing to learn; expected"):
+        training.train(settings(), build, pairs, pairs, seeds=[1])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_a_device_that_is_not_there_is_refused_in_one_sentence() -> None:
+    with pytest.raises(ConfigError, match="device: found 'cuda', which torch does not find here; expected one of auto"):
+        training.choose_device("cuda")
+
+
+def test_a_row_is_a_seed_and_threads_that_share_it_meet_at_whole_registers() -> None:
+    state = {"w": torch.rand(3, 5, 7), "b": torch.rand(3, 5)}
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    learned = stacking.Learned(state, ["w", "b"])
+    assert all(torch.equal(state[name], before[name]) for name in before)
+    assert len(learned.rows) == 3
+    assert all(len(row) % stacking.Learned.ALIGNED == 0 for row in learned.rows)
+    learned.take_gradients((state["w"] ** 2).sum())
+    assert torch.allclose(learned.rows[1].grad[:35], 2 * before["w"][1].flatten())
+    assert not learned.rows[1].grad[35:].any()
