@@ -77,7 +77,7 @@ def continua(wavelength: ArrayLike, temperatures: Sequence[float], ax: Axes | No
     """Draw black bodies of several temperatures (K), with Wien's peak marked where it is on the grid (nm)."""
     figure, ax = _panel(ax, 3.0)
     grid = np.asarray(wavelength, float)
-    shades = colormaps["inferno"](np.linspace(0.2, 0.75, len(temperatures)))
+    shades = colormaps["inferno"](np.linspace(0.7, 0.2, len(temperatures)))
     for curve, temperature, shade in zip(continuum(grid, temperatures), temperatures, shades, strict=True):
         color, peak = colors.to_hex(shade), WIEN_NM_K / temperature
         ax.plot(grid, curve, color=color)
