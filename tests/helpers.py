@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import filecmp
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,13 @@ PLOTS = {
     "prediction_analysis", "mse_trajectory", "mse_time_series", "test_abundance_mse",
 }  # fmt: skip
 """The ten plots, by their names in the original tutorial."""
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Return how long some work takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def combinations(*sets: list[str]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import matplotlib.figure
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import SHIPPED, small_experiment, write_experiment
+from helpers import SHIPPED, seconds, small_experiment, write_experiment
 from test_memory import measured
 
 from spectral_tutorial import Experiment, figures
@@ -22,12 +21,6 @@ from spectral_tutorial.plots import PLOTS
 
 pytestmark = pytest.mark.slow
 SIZES = (1_000, 10_000, 100_000)
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 @pytest.fixture(scope="module")

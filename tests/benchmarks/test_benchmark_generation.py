@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers import shipped
+from helpers import seconds, shipped
 
 from spectral_tutorial import cores, data
 
 AIM, ALLOWED = 2.5, 5.0
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def normals(n: int, bins: int) -> None:

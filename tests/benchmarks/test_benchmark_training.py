@@ -7,14 +7,12 @@ the two products of the backward pass) over the speed of a large matrix product 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import naive
 import pytest
 import torch
-from helpers import shipped
+from helpers import seconds, shipped
 
 from spectral_tutorial import models, training
 
@@ -29,12 +27,6 @@ def product_speed(size: int = 1536) -> float:
     """Floating-point operations a second of a large matrix product, the best of five."""
     a, b = torch.rand(2, size, size)
     return 2 * size**3 / min(seconds(lambda: torch.mm(a, b)) for _ in range(5))
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 @pytest.fixture(scope="module")
