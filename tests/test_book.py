@@ -15,7 +15,8 @@ import yaml
 from bs4 import BeautifulSoup
 from helpers import assert_same_results
 from IPython.core.inputtransformer2 import TransformerManager
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell
+from stubs import write_stub
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
 NOTEBOOKS = sorted(BOOK.rglob("[!.]*.ipynb"))
@@ -163,13 +164,7 @@ def test_the_icon_script_holds_the_icons_of_the_pages_and_few_more(built_book: A
 
 def stub_book(folder: Path, *sources: str) -> None:
     """Put a book of an index and one notebook in the place of the chapters."""
-    toc = {"format": "jb-book", "root": "book/index", "chapters": [{"file": "book/stub"}]}
-    (folder / "_toc.yml").write_text(yaml.safe_dump(toc), encoding="utf-8")
-    (folder / "book" / "index.md").write_text("# Index\n", encoding="utf-8")
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    stub = [new_markdown_cell("# Stub"), *map(new_code_cell, sources)]
-    notebook = new_notebook(cells=stub, metadata={"kernelspec": kernel})
-    nbformat.write(notebook, folder / "book" / "stub.ipynb")
+    write_stub(folder, [new_markdown_cell("# Stub"), *map(new_code_cell, sources)])
 
 
 def shrink(folder: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from axe_playwright_python.base import AXE_SCRIPT
+from accessibility import grave
 from bs4 import BeautifulSoup
 from explorers.small import EVIL, HEAD, edit, shrink, write_stub_book
 from nbformat.v4 import new_code_cell, new_notebook
@@ -117,10 +117,8 @@ def test_every_explorer_is_whole_and_accessible_without_a_network(
 ) -> None:
     opened = visit(name, viewport={"width": width, "height": 800}, color_scheme=scheme)
     page = opened.page
-    page.add_script_tag(content=AXE_SCRIPT)
-    report = page.evaluate("axe.run({include: ['.se-root']}, {preload: false})")
-    grave = [finding for finding in report["violations"] if finding["impact"] in ("serious", "critical")]
-    assert not grave, json.dumps(grave, indent=1)[:4000]
+    found = grave(page, ".se-root")
+    assert not found, json.dumps(found, indent=1)[:4000]
     assert page.evaluate(TARGETS) == []
     assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
     assert page.locator("html").get_attribute("data-theme") == scheme

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.base import AXE_SCRIPT
+from accessibility import grave
 
 pytestmark = pytest.mark.slow
 
@@ -55,10 +55,8 @@ def opened(browser: Any, address: str, **options: Any) -> Iterator[Any]:
 def grave_findings(browser: Any, path: Path, scheme: str) -> list[str]:
     """Return what axe calls serious or critical on a page."""
     with opened(browser, path.as_uri(), color_scheme=scheme) as page:
-        page.add_script_tag(content=AXE_SCRIPT)
-        report = page.evaluate("axe.run(document, {preload: false})")
-    grave = [finding for finding in report["violations"] if finding["impact"] in ("serious", "critical")]
-    return [f"{finding['id']}: {node['html'][:200]}" for finding in grave for node in finding["nodes"]]
+        found = grave(page)
+    return [f"{finding['id']}: {node['html'][:200]}" for finding in found for node in finding["nodes"]]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import reduce
@@ -44,11 +43,9 @@ files = pytest.mark.parametrize("model", FILES.values(), ids=list(FILES))
 
 
 @pytest.fixture(scope="module")
-def extension() -> Iterator[Any]:
-    """The Sphinx extension that makes the page of the configuration."""
-    sys.path.insert(0, str(BOOK / "_ext"))
-    yield importlib.import_module("book_configuration")
-    sys.path.remove(str(BOOK / "_ext"))
+def extension(extension: Any) -> Any:
+    """The one that makes the page of the configuration."""
+    return extension("book_configuration")
 
 
 def sources() -> Iterator[tuple[str, str]]:

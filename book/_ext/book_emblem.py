@@ -25,6 +25,8 @@ LOGOS = {"light": "logo-light.svg", "dark": "logo-dark.svg"}
 INK = {"light": figures.DARK, "dark": "#f2f2f2"}
 ICON, CARD = "favicon.svg", "social-card.png"
 SIDE, POINTS = 64, 97
+WING = 0.07
+"""Height of the broad line's profile at the edges of the drawing."""
 TITLE = "Compositional generalization\nin spectra"
 QUESTION = (
     "A network has learned to read one ingredient of a star,\nand to read another. Can it read a star that holds both?"
@@ -40,7 +42,7 @@ def shipped_world(root: Path) -> tuple[World, tuple[str, str]]:
 def logo(world: World, lines: tuple[str, str], ink: str) -> str:
     """Return the logo as SVG: below a line in `ink`, what two lines together take away from log flux."""
     places = world.index(lines)
-    near = world.profiles[places[0]] > 0.07
+    near = world.profiles[places[0]] > WING
     imprints = -world.line_log_factors(np.ones(len(world.labels)))[0, places][:, near]
     wavelength = np.linspace(*world.wavelength[near][[0, -1]], POINTS)
     first, second = (np.interp(wavelength, world.wavelength[near], imprint) for imprint in imprints)
@@ -80,7 +82,7 @@ def around(world: World, lines: tuple[str, str]) -> tuple[NDArray[np.float64], N
     x, y = world.index(lines)
     abundance = np.zeros((2, len(world.labels)))
     abundance[:, x], abundance[1, y] = 1.0, 1.0
-    near = world.profiles[x] > 0.07
+    near = world.profiles[x] > WING
     return world.wavelength[near], world.factors(abundance)[:, near]
 
 

@@ -12,13 +12,13 @@ import re
 from html import escape
 from typing import Any
 
+from book_emblem import CARD
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
 
 REPOSITORY, BRANCH, SITE = "BOOK_REPOSITORY_URL", "BOOK_REPOSITORY_BRANCH", "BOOK_SITE_URL"
-CARD = "_static/social-card.png"
 LAUNCH = {
     "notebook_interface": "jupyterlab",
     "binderhub_url": "https://mybinder.org",
@@ -79,7 +79,7 @@ def describe(
     if site:  # both must be absolute
         tags |= {
             "og:url": f"{site}/{pagename}.html",
-            "og:image": f"{site}/{CARD}",
+            "og:image": f"{site}/_static/{CARD}",
             "twitter:card": "summary_large_image",
         }
     for name, content in tags.items():

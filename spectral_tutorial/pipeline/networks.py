@@ -183,11 +183,11 @@ class NetworkStages(SpectraStages):
     def _read(self, variant: str, data_seed: int, steps: Iterable[int]) -> Read:
         """Return a function from flux to what all seeds answer at each checkpoint, for the reported components."""
         transform, columns = self.transform(variant, data_seed), self.world.index(self.config.reported)
-        networks = [self.networks(variant, data_seed, int(step)) for step in steps]
 
         def read(flux: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
             inputs = transform.transform(flux)
-            return (network(inputs)[:, :, columns] for network in networks)
+            # One checkpoint at a time: those of hundreds of seeds together would not fit into memory.
+            return (self.networks(variant, data_seed, int(step))(inputs)[:, :, columns] for step in steps)
 
         return read
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import yaml
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell
+from stubs import write_notebook
 
 EVIL = "</script><img src=x onerror=alert(1)>"
 SEEDS = [123, 124, 125, 126]
@@ -66,8 +66,7 @@ def write_stub_book(folder: Path, pages: dict[str, list[str]]) -> None:
         if path.suffix in (".ipynb", ".md"):
             path.unlink()
     (folder / "book" / "index.md").write_text("# Index\n", encoding="utf-8")
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     for name, sources in pages.items():
         figures = [figure(source, f"fig-{name}-{i}") for i, source in enumerate(sources)]
         cells = [new_markdown_cell(f"# {name.title()}"), new_code_cell(HEAD.strip()), *figures]
-        nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), folder / "book" / f"{name}.ipynb")
+        write_notebook(folder / "book" / f"{name}.ipynb", cells)

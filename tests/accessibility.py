@@ -1,0 +1,21 @@
+"""What axe-core finds on a page that is open in a browser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from axe_playwright_python.base import AXE_SCRIPT
+
+
+def violations(page: Any, within: str | None = None) -> list[dict[str, Any]]:
+    """Return all findings on a page, or inside what a selector finds."""
+    page.add_script_tag(content=AXE_SCRIPT)
+    scope = "document" if within is None else f"{{include: ['{within}']}}"
+    # without preloading: over file:// the style sheets cannot be read again
+    found: list[dict[str, Any]] = page.evaluate(f"axe.run({scope}, {{preload: false}})")["violations"]
+    return found
+
+
+def grave(page: Any, within: str | None = None) -> list[dict[str, Any]]:
+    """Return the serious and the critical ones."""
+    return [finding for finding in violations(page, within) if finding["impact"] in ("serious", "critical")]
