@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -239,10 +238,7 @@ def generate(
         noise = stream(seed, name, "noise", rows.start // CHUNK)
         arrays["flux"][rows] = add_noise(mean, arrays["noise_level"][rows], noise)
 
-    # NumPy lets go of the interpreter lock inside each operation, so threads really share the work.
-    with ThreadPoolExecutor(cores.count()) as pool:
-        for _ in pool.map(fill, chunks(n, CHUNK)):
-            pass
+    cores.spread(fill, chunks(n, CHUNK))
     return Spectra(wavelength=world.wavelength, labels=world.labels, **arrays)
 
 

@@ -125,8 +125,8 @@ class Experiment(Results):
         Returns
         -------
         DataFrame
-            Columns variation, method, component, all, quietest, middle, noisiest, see :meth:`ratio_by_noise`; and
-            place, whether the component is the first or the second of its pair.
+            Columns variation, method, component, all, low, high, quietest, middle, noisiest, see
+            :meth:`ratio_by_noise`; and place, whether the component is the first or the second of its pair.
         """
         tables = []
         for name in self.config.analysis.variations:

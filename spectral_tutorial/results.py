@@ -222,22 +222,27 @@ class Results:
         Returns
         -------
         DataFrame
-            Columns method, component, all, quietest, middle, noisiest, see :func:`analysis.ratio_by_noise`; pooled over
-            data seeds, errors averaged over live training seeds first.
+            Columns method, component, all, quietest, middle, noisiest, see :func:`analysis.ratio_by_noise`, pooled over
+            data seeds, errors averaged over live training seeds first; low and high, quartiles of what ``all`` is for
+            each live run by itself.
         """
         tables = [self._ratio_by_noise(name) for name in names]
         return pd.concat(tables, ignore_index=True)
 
     def _ratio_by_noise(self, name: str) -> pd.DataFrame:
-        split, pooled = analysis.OOD_SPLIT, []
+        split, pooled, alone = analysis.OOD_SPLIT, [], []
         for seed in self._pipeline.data_seeds(name):
             answers, status = self.predictions(name, data_seed=seed), self.seed_status(name)
             alive = (status.loc[status["data_seed"] == seed, "status"] == "ok").to_numpy()
             error = np.square(answers.last[alive] - answers.truth)
             mean = error.mean(axis=0) if alive.any() else np.full(answers.truth.shape, np.nan)
             noise = self._pipeline.data(split, seed).noise_level[: len(mean)]
-            pooled.append((mean, self.bound(split, data_seed=seed), noise))
+            bound = self.bound(split, data_seed=seed)
+            pooled.append((mean, bound, noise))
+            alone.append(error.mean(axis=1) / bound.mean(axis=0))
         table = analysis.ratio_by_noise(*(np.concatenate(part) for part in zip(*pooled, strict=True)))
+        for place, (column, share) in enumerate({"low": 0.25, "high": 0.75}.items(), start=1):
+            table.insert(place, column, pd.DataFrame(np.concatenate(alone)).quantile(share).to_numpy())
         table.insert(0, "component", self.reported)
         table.insert(0, "method", name)
         return table

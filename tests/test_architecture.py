@@ -80,7 +80,7 @@ def test_a_module_imports_only_from_those_above_it(name: str) -> None:
         ("filelock", "store sweep"),
         ("shutil", "store"),
         ("distributed", "sweep"),
-        ("threadpoolctl", "sweep"),
+        ("threadpoolctl", "cores sweep"),
         ("json", "store"),
     ],
 )

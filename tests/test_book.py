@@ -195,6 +195,7 @@ def test_a_raising_cell_fails_every_build(copy_project: Callable[[], Path], buil
         result = build(folder)
         assert result.returncode != 0, f"{attempt} build:\n{result.log[-4000:]}"
         assert "ZeroDivisionError" in result.log
+        assert "----> 1 1 / 0" in result.log  # what the workflow keeps of a failure: the cell, and its traceback
 
 
 @pytest.mark.slow

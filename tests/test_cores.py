@@ -5,6 +5,7 @@ import threading
 
 import pytest
 from helpers import shipped
+from threadpoolctl import threadpool_info
 
 from spectral_tutorial import cores, data
 
@@ -38,3 +39,25 @@ def test_generation_keeps_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     with cores.limited(1):
         data.generate(config.spectra, config.distribution.splits["val"], name="val", seed=1)
     assert len(used) == 1
+
+
+def test_spread_work_comes_back_in_order_with_a_core_for_each_share() -> None:
+    together = threading.Barrier(cores.count())  # passed only if as many items as cores are worked on at a time
+
+    def work(item: int) -> tuple[int, int, set[int]]:
+        if item < cores_here:
+            together.wait(timeout=30)
+        blas = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+        return item, cores.count(), blas
+
+    cores_here, before = cores.count(), threadpool_info()
+    found = cores.spread(work, range(10))
+    assert [item for item, _, _ in found] == list(range(10))
+    assert {share for _, share, _ in found} == {1}
+    assert {frozenset(blas) for _, _, blas in found} <= {frozenset({1}), frozenset()}
+    assert (cores.count(), threadpool_info()) == (cores_here, before)
+
+
+def test_an_error_in_spread_work_is_the_callers() -> None:
+    with pytest.raises(KeyError, match="third"):
+        cores.spread(lambda item: {}["third"] if item == 3 else item, range(6))

@@ -355,6 +355,16 @@ class TestShipped:
         assert ratio["all"]["decoder", "comp4"] <= 1.2
         assert mse["ridge_log", "test", "comp4"] <= 0.004
 
+    def test_the_interval_is_that_of_single_runs(self, exp: Experiment, ratio: Any) -> None:
+        for name, (low, high) in ratio[["low", "high"]].iterrows():
+            method, component = name
+            rows = exp.final_errors(method, "test").query("component == @component and status == 'ok'")
+            errors = rows.set_index("data_seed")["mse"]
+            bounds = {seed: exp.bound("test", data_seed=seed).mean(axis=0) for seed in set(errors.index)}
+            place = exp.reported.index(component)
+            alone = [mse / bounds[seed][place] for seed, mse in errors.items()]
+            assert (low, high) == pytest.approx(tuple(np.quantile(alone, [0.25, 0.75])), rel=1e-4), name
+
     def test_the_decoder_is_further_from_the_bound_where_it_is_quiet(self, ratio: Any) -> None:
         thirds = ratio.loc["decoder"]
         assert (thirds["quietest"] > thirds["noisiest"]).all()
@@ -378,6 +388,8 @@ class TestShipped:
             ratio = table.groupby("method")["all"].max()
             assert ratio["synthesis"] <= 1.15, name
             assert ratio["decoder"] <= 1.25, name
+            report = pd.read_csv(exp.directory / "variations" / name / "analysis" / "gap_report.csv")
+            assert (report["n_data_seeds"] >= 5).all(), name
         far = pd.read_csv(exp.directory / "variations" / "comp13-comp2" / "analysis" / "ratio_by_noise.csv")
         assert (far.loc[far["method"] == "observer", "all"] > 20).all()
 

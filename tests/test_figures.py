@@ -322,6 +322,7 @@ def test_importing_changes_no_settings():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.filterwarnings("ignore:Proactor event loop:RuntimeWarning")  # how ZeroMQ works on Windows
 @pytest.mark.parametrize("setup", ["", "import matplotlib.pyplot as plt"])
 def test_a_notebook_shows_a_figure_once(setup, tmp_path):
     draw = "from spectral_tutorial import figures\nfigure = figures.continua(range(300, 1200), [4000, 5000])"
@@ -674,6 +675,17 @@ def test_ratios_stand_in_the_row_of_their_world_and_large_ones_are_numbers(ratio
             assert abs(place - (row["group"] != "c13 / c2")) < 0.5
             assert low < row["ratio"] < high
         assert any(line.get_linestyle() == "--" and line.get_xdata()[0] == 1 for line in ax.lines)
+
+
+def test_ratios_have_whiskers_where_the_table_has_an_interval(ratios):
+    spread = ratios.assign(low=ratios["ratio"] / 2, high=ratios["ratio"] * 2)
+    spread.loc[spread.index[0], ["low", "high"]] = np.nan
+    figure = figures.ratios_to_bound(spread)
+    for ax, component in zip(figure.axes, PAIR, strict=True):
+        drawn = [tuple(path.vertices[:, 0]) for lines in ax.collections for path in lines.get_paths()]
+        rows = spread[spread["component"] == component].dropna()
+        assert sorted(drawn) == sorted(zip(rows["low"], rows["high"], strict=True))
+    assert not any(ax.collections for ax in figures.ratios_to_bound(ratios).axes)
 
 
 def test_rows_that_are_methods_have_their_names_at_the_left_only(ratios):

@@ -95,6 +95,19 @@ def test_a_published_build_links_to_where_it_comes_from(sites: dict[str, dict[st
     assert pictures == {"../_static/images/logo_binder.svg", "../_static/images/logo_colab.png"}
 
 
+@pytest.mark.slow
+def test_the_address_of_the_site_leads_to_the_first_page_and_shows_its_card(sites: Any, folder: Path) -> None:
+    door = BeautifulSoup((folder / "_build" / "html" / "index.html").read_text(encoding="utf-8"), "html.parser")
+    said, first = meta(door), meta(sites["workflow"]["index"])
+    shown = {name for name in first if name.startswith(("og:", "twitter:"))} | {"description"}
+    assert {"og:title", "og:url", "og:image"} <= shown <= set(said)
+    assert {name: said[name] for name in shown} == {name: first[name] for name in shown}
+    (refresh,) = door.select("meta[http-equiv=refresh]")
+    assert refresh["content"] == "0; url=book/index.html"
+    assert door.title is not None
+    assert door.title.text == sites["workflow"]["index"].title.text
+
+
 BLANK = """() => [...document.querySelectorAll("i[class*='fa-'], svg.svg-inline--fa:not(:has(path[d])), img")]
   .filter((node) => node.tagName !== "IMG" || !node.complete || node.naturalWidth === 0)
   .map((node) => node.outerHTML)"""
@@ -190,7 +203,9 @@ def test_the_workflow_runs_what_the_readme_says_and_may_do_little() -> None:
         [step.partition(".venv/bin/")[2] for step in line.split(" && ")[1:]]
         for line in re.findall(r"^python -m venv .*$", readme, re.M)
     )
-    assert commands["site"] == book
+    assert commands["site"] == [*book[:-1], f"{book[-1]} 2>&1 | tee build.log"]
+    report = next(step["with"]["path"] for step in jobs["site"]["steps"] if step.get("if") == "failure()")
+    assert report == "build.log"
     assert commands["tests"] == tests
     assert commands["package"] == [*tests[:-1], 'pytest -m "not slow"']
     assert {name: job.get("permissions") for name, job in jobs.items()} == {

@@ -107,7 +107,8 @@ def test_the_folder_holds_what_is_documented_and_nothing_else_stays(
     before = files_in(tmp_path)
     found.run()
     finished = {f"sweep/cells/{cell.digest}/{name}" for cell in found.plan for name in ("report.csv", "status.json")}
-    assert files_in(tmp_path) - before == finished | {"sweep/table.csv", "sweep/seconds.csv", "sweep/.lock"}
+    lock = {"sweep/.lock"}  # Windows deletes it when it is released
+    assert files_in(tmp_path) - before - lock == finished | {"sweep/table.csv", "sweep/seconds.csv"}
     assert not list((tmp_path / "temporary").iterdir())
 
 

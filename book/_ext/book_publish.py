@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from book_emblem import CARD
@@ -24,6 +25,7 @@ LAUNCH = {
     "binderhub_url": "https://mybinder.org",
     "colab_url": "https://colab.research.google.com",
 }
+SHOWN_IN_A_FEED = r'<link rel="canonical"[^>]*>|<meta (?:property="og:|name="(?:description|twitter:))[^>]*>'
 BUTTONS = ("use_repository_button", "use_edit_page_button", "use_issues_button")
 
 
@@ -87,10 +89,24 @@ def describe(
         context["metatags"] += f'\n<meta {key}="{name}" content="{escape(content)}" />'
 
 
+def open_the_door(app: Sphinx, exception: Exception | None) -> None:
+    """Let the site's own address, which is what people share, lead to the first page and show that page's card."""
+    if exception or app.builder.format != "html":
+        return
+    first = app.builder.get_relative_uri("index", app.config.root_doc)
+    page = Path(app.outdir, first).read_text(encoding="utf-8")
+    head = re.findall(rf"<title>.*?</title>|{SHOWN_IN_A_FEED}", page, re.DOTALL)
+    lines = ["<!DOCTYPE html>", '<html lang="en">', '<meta charset="utf-8">', *head]
+    lines += [f'<meta http-equiv="refresh" content="0; url={first}">', f'<a href="{first}">{app.config.html_title}</a>']
+    Path(app.outdir, "index.html").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the hooks; Sphinx calls this."""
     app.connect("config-inited", fill_in)
     app.connect("html-page-context", describe)
     # after the theme has made its buttons (501)
     app.connect("html-page-context", keep_what_can_be_launched, priority=600)
+    # before the table of contents' extension (500), which writes a bare page where there is none
+    app.connect("build-finished", open_the_door, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

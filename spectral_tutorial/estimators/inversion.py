@@ -9,7 +9,6 @@ Axes: ``N`` spectra, ``P`` parameters, ``W`` bins.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -122,8 +121,7 @@ def invert(
         rough = _climb(model, block, theta, box, _log_fit, START_TOLERANCE)
         return _climb(model, block, rough.theta, box, _likelihood, TOLERANCE)
 
-    with ThreadPoolExecutor(cores.count()) as pool:
-        found = list(pool.map(search, chunks(len(observed), BLOCK)))
+    found = cores.spread(search, chunks(len(observed), BLOCK))
     return Inversion(
         np.concatenate([part.theta for part in found]),
         np.concatenate([part.log_likelihood for part in found]),

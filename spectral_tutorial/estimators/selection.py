@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.model_selection import ParameterGrid
 
+from spectral_tutorial import cores
 from spectral_tutorial.estimators.decoder import LogAdditiveDecoder
 
 DECODER_SETTINGS: tuple[Mapping[str, Sequence[int]], ...] = (
@@ -43,9 +44,12 @@ def choose_decoder(
     list of dict
         Every setting with that mean, ``log_likelihood``.
     """
-    fitted, table = [], []
-    for chosen in ParameterGrid(settings):
+
+    def judged(chosen: Mapping[str, int]) -> tuple[LogAdditiveDecoder, float]:
         decoder = LogAdditiveDecoder(**chosen).fit(X, y)
-        fitted.append(decoder)
-        table.append({**chosen, "log_likelihood": float(decoder.log_likelihood(X_val, y_val).mean())})
-    return fitted[int(np.argmax([row["log_likelihood"] for row in table]))], table
+        return decoder, float(decoder.log_likelihood(X_val, y_val).mean())
+
+    tried = list(ParameterGrid(settings))
+    fitted, likelihoods = zip(*cores.spread(judged, tried), strict=True)
+    table = [{**chosen, "log_likelihood": likelihood} for chosen, likelihood in zip(tried, likelihoods, strict=True)]
+    return fitted[int(np.argmax(likelihoods))], table

@@ -183,7 +183,7 @@ def ratios_to_bound(table: pd.DataFrame, ax: Axes | Sequence[Axes] | None = None
     ----------
     table : DataFrame
         Columns group (a row each), method (a marker each), component (a panel each) and ratio; what is no positive
-        number is left out.
+        number is left out. With columns low and high, whiskers from one to the other.
     ax : Axes or sequence of Axes, optional
         Where to draw: a panel a component.
     """
@@ -202,6 +202,8 @@ def ratios_to_bound(table: pd.DataFrame, ax: Axes | Sequence[Axes] | None = None
         for row in table[ratios.notna() & (table["component"] == component)].to_dict("records"):
             k, ratio, beside = methods.index(row["method"]), row["ratio"], lanes[row["group"]]
             place = groups.index(row["group"]) + (beside.index(row["method"]) - (len(beside) - 1) / 2) * lane
+            if row.get("low", np.nan) > 0:
+                panel.hlines(place, row["low"], row["high"], color=METHOD_COLORS[k % len(METHOD_COLORS)], linewidth=1.4)
             panel.plot(ratio, place, linestyle="none", **_look(k))
             if ratio > 1.5:
                 number = f"{ratio:.1f}" if ratio < 9.95 else f"{ratio:,.0f}"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spectral_tutorial import analysis, store
+from spectral_tutorial import analysis, cores, store
 from spectral_tutorial.methods import METHODS, Reader, Task
 from spectral_tutorial.pipeline import answers
 from spectral_tutorial.pipeline.answers import KEPT_SPECTRA, Respondent
@@ -46,9 +46,11 @@ class ReaderStages(SpectraStages):
 
     def reader(self, method: str, data_seed: int) -> Reader:
         """Return the fitted estimator of a method."""
+        return METHODS[method].fit(self.task(method, data_seed), **self._settings(method))
+
+    def _settings(self, method: str) -> dict[str, int]:
         table = self.choice(method)
-        settings = {} if table is None else {str(name): int(value) for name, value in table.iloc[0, :-1].items()}
-        return METHODS[method].fit(self.task(method, data_seed), **settings)
+        return {} if table is None else {str(name): int(value) for name, value in table.iloc[0, :-1].items()}
 
     def choice(self, method: str) -> pd.DataFrame | None:
         """Return the settings that were tried on ``val``, the chosen ones first; None where nothing is chosen."""
@@ -87,18 +89,25 @@ class ReaderStages(SpectraStages):
         return self.answers_stage(method, data_seed, made_of)
 
     def _ask(self, method: str, stages: Mapping[int, Stage]) -> None:
-        """Fit a method on each data seed and let it read the judged splits."""
-        for data_seed, stage in stages.items():
-            if not self.finished([stage]):
-                self._answer(method, data_seed, stage)
+        """Fit a method on each data seed, a core each, and let it read the judged splits."""
+        todo = [seed for seed, stage in stages.items() if not self.finished([stage])]
+        # What they need is made first: only the thread that holds the experiment's lock may make anything.
+        fit = partial(METHODS[method].fit, **self._settings(method))
+        tasks = {seed: self.task(method, seed) for seed in todo}
+        judged = {seed: {split: self.data(split, seed) for split in self.judged} for seed in todo}
 
-    def _answer(self, method: str, data_seed: int, stage: Stage) -> None:
-        log.info("data seed %d: asking %s", data_seed, method)
-        reader, reported = self.reader(method, data_seed), self.config.reported
+        def answer(data_seed: int) -> None:
+            log.info("data seed %d: asking %s", data_seed, method)
+            alone = self._respondent(method, data_seed, fit(tasks[data_seed]))
+            with stages[data_seed].write() as folder:
+                alone.write(folder, judged[data_seed])
+
+        cores.spread(answer, todo)
+
+    def _respondent(self, method: str, data_seed: int, reader: Reader) -> Respondent:
+        reported = self.config.reported
 
         def read(flux: NDArray[np.float32]) -> list[NDArray[np.float64]]:
             return [reader.predict(flux)[None, :, : len(reported)]]
 
-        alone = Respondent(method, data_seed, [pd.NA], [0], [0], reported, read, lambda val: ["ok"])
-        with stage.write() as folder:
-            alone.write(folder, {split: self.data(split, data_seed) for split in self.judged})
+        return Respondent(method, data_seed, [pd.NA], [0], [0], reported, read, lambda val: ["ok"])
