@@ -339,8 +339,7 @@ class TrainingConfig(Part):
     checkpoint_ratio: Share = Field(default=0.05, description="share of the steps between checkpoints (`ratio`)")
     checkpoint_every_n_step: Count = Field(default=100, description="steps between checkpoints (`step`)")
     device: Annotated[str, *_matching(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", "auto, cpu, cuda, cuda:N or mps")] = Field(
-        default="auto",
-        description="where the networks are trained; `auto` is a GPU where torch finds one, else the CPU",
+        default="auto", description="where networks are trained; `auto`: on a GPU where torch finds one, else the CPU"
     )
     n_bins: int | None = Field(default=None, description=_AGREES)
     n_components: int | None = Field(default=None, description=_AGREES)
