@@ -127,9 +127,9 @@ class Line(Part):
 class Sampled(Part):
     """The law of one random quantity: one independent draw for each spectrum."""
 
-    range: Range = Field(description="[low, high], in the unit of the quantity")
+    range: Range = Field(description="a pair [low, high], in the unit of the quantity")
     distribution: Literal["uniform", "log_uniform"] = Field(
-        default="uniform", description="uniform, or log_uniform for a uniform logarithm"
+        default="uniform", description="law of the values; log_uniform makes the logarithm uniform"
     )
 
     @validator(mode="after")
@@ -249,7 +249,7 @@ class FunctionLaw(Part):
 
     type: Literal["function"] = Field(default="function", description="kind of law")
     callable: Annotated[str, *_matching(_CALLABLE, '"module:function"')] = Field(
-        description='"module:function", on the Python path or beside the meta file'
+        description='where the function is, as "module:function", on the Python path or beside the meta file'
     )
 
 
@@ -309,10 +309,10 @@ class TrainingConfig(Part):
     """``training.yaml``: the network and its training; an absent key means what it meant in the original."""
 
     model_type: Annotated[str, *_matching(f"mlp|cnn|linear|{_CALLABLE}", 'mlp, cnn, linear or "module:Class"')] = Field(
-        description='mlp, cnn, linear, or a torch module as "module:Class"'
+        description='kind of network, or a torch module of your own as "module:Class"'
     )
     hidden_dims: Annotated[tuple[Units, ...], Field(strict=False, max_length=64)] = Field(
-        default=(), description="hidden units (mlp) or channels (cnn) of each layer, needed for both"
+        default=(), description="hidden units (`mlp`) or channels (`cnn`) of each layer, needed for both"
     )
     dropout_rate: float = Field(default=0.0, ge=0, lt=1, description="share of hidden units off in a step")
     activation: Annotated[Literal["relu", "gelu", "tanh"], _lower] = Field(
@@ -322,12 +322,12 @@ class TrainingConfig(Part):
         default="none", description="what is done to the flux before the network sees it"
     )
     initialization: Literal["torch", "torch_small", "kaiming_normal"] = Field(
-        default="kaiming_normal", description="how weights are drawn; torch is PyTorch's own, torch_small 0.3 x"
+        default="kaiming_normal", description="how weights are drawn; `torch` is PyTorch's own, torch_small 0.3 x"
     )
     epochs: int = Field(ge=1, le=100_000, description="passes over the training split")
     batch_size: Count = Field(description="spectra in one step")
     learning_rate: Real = Field(gt=0, description="step size of the optimizer, greater than 0")
-    weight_decay: NotNegative = Field(default=0.0, description="pull of the weights towards 0, at least 0")
+    weight_decay: NotNegative = Field(default=0.0, description="pull of the weights toward 0, at least 0")
     optimizer: Annotated[Literal["adamw", "adam", "sgd"], _lower] = Field(default="adamw", description="rule of a step")
     loss_function: Annotated[Literal["mse", "mae", "huber"], _lower] = Field(
         default="mse", description="what training makes small, a mean over all components"
@@ -336,10 +336,10 @@ class TrainingConfig(Part):
         default="ratio",
         description="checkpoints after a share of the steps, every so many steps, or log-spaced",
     )
-    checkpoint_ratio: Share = Field(default=0.05, description="share of the steps between checkpoints (ratio)")
-    checkpoint_every_n_step: Count = Field(default=100, description="steps between checkpoints (step)")
+    checkpoint_ratio: Share = Field(default=0.05, description="share of the steps between checkpoints (`ratio`)")
+    checkpoint_every_n_step: Count = Field(default=100, description="steps between checkpoints (`step`)")
     device: Annotated[str, *_matching(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", "auto, cpu, cuda, cuda:N or mps")] = Field(
-        default="auto", description="auto (a GPU where torch finds one), cpu, cuda, cuda:N or mps"
+        default="auto", description="where networks are trained; `auto`: on a GPU where torch finds one, else the CPU"
     )
     n_bins: int | None = Field(default=None, description=_AGREES)
     n_components: int | None = Field(default=None, description=_AGREES)
@@ -376,8 +376,8 @@ class AnalysisConfig(Part):
         Mapping[FolderName, Annotated[Mapping[str, Plain], *_read_only]], *_read_only, Valid("changes, by name")
     ] = Field(
         default_factory=lambda: ReadOnly({}),
-        description="experiments that differ in some keys, by name: {SECTION.KEY: value, pair: [label, label], "
-        "methods: [name]}, with what is asked in them as methods",
+        description="experiments that differ in some keys, by name: `{SECTION.KEY: value, pair: [label, label], "
+        "methods: [name]}`, with what is asked in them as methods",
     )
 
 
@@ -395,6 +395,6 @@ class MetaConfig(Part):
     training_seed: Seeds = Field(
         default=(123,), description="one whole number from 0 to 4294967295, or a list; fixes weights and order"
     )
-    generate_data: bool = Field(default=True, description="whether to make data; false uses what lies on disk")
-    run_training: bool = Field(default=True, description="whether to train; false uses what lies on disk")
-    run_analysis: bool = Field(default=True, description="whether to analyze; false uses what lies on disk")
+    generate_data: bool = Field(default=True, description="whether to make data; `false` uses what lies on disk")
+    run_training: bool = Field(default=True, description="whether to train; `false` uses what lies on disk")
+    run_analysis: bool = Field(default=True, description="whether to analyze; `false` uses what lies on disk")

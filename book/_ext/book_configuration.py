@@ -30,8 +30,14 @@ from spectral_tutorial.sections import MixtureLaw
 NOT_IN_FILES = (MixtureLaw,)
 """Models that the program makes and no file may hold."""
 
+NOTHING = "nothing"
+"""What stands for a key that is absent and has no other value then."""
+
 NO_NAME = ("", "dimensionless")
 """Units that are not written after "in"."""
+
+CODE = re.compile(r"`[^`]+`|[a-z]+(?:_[a-z]+)+(?:/[a-z]+|\.yaml)?|[a-z]+\.yaml|SECTION\.KEY")
+"""What is code in a description: values, keys and files are known by their underscores, or stand between backticks."""
 
 NOUNS = {bool: "true or false", int: "whole number", float: "number", str: "text", Any: "value"}
 
@@ -96,7 +102,7 @@ def words(annotation: Any, metadata: Any = ()) -> str:
 def in_yaml(value: Any) -> str:
     """Write a value as a file would."""
     if value is None:
-        return "nothing"
+        return NOTHING
     plain = dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
     return yaml.safe_dump(plain, default_flow_style=True, width=1000).removesuffix("...\n").strip()
 
@@ -166,6 +172,11 @@ def _plural(noun: str) -> str:
     return re.sub(r"^list\b", "lists", re.sub(r"\b(number|value|text)\b", r"\1s", noun, count=1))
 
 
+def with_code(text: str) -> str:
+    """Put backticks around the code in a description."""
+    return CODE.sub(lambda found: f"`{found[0].strip('`')}`", text)
+
+
 def marked(text: str) -> list[nodes.Node]:
     """Turn text with `code` in it into nodes."""
     pieces = enumerate(text.split("`"))
@@ -205,8 +216,9 @@ class ConfigKeys(_ConfigDirective):
             kind += nodes.Text(", dimensionless")
         needed = "Required" + (f" with `{key.when}`" if key.when else "")
         said = needed if key.default is None else f"If absent: `{key.default}`"
+        said = "May be absent" if key.default == NOTHING else said
         said += "" if here in (None, key.default) else f". In this book: `{here}`"
-        meaning = f"{key.meaning[0].upper()}{key.meaning[1:]}. "
+        meaning = with_code(f"{key.meaning[0].upper()}{key.meaning[1:]}. ")
         body = nodes.paragraph(
             "", "", *marked(meaning), nodes.inline("", "", *marked(f"{said}."), classes=["config-default"])
         )
@@ -224,7 +236,7 @@ class ConfigDefaults(_ConfigDirective):
         rows = [(key, value_at(content, key.path)) for key in found if key.default is not None]
         rows = [(key, here) for key, here in rows if here not in (None, key.default)]
         head = ["Key", "If absent", "In this book", "What it is"]
-        body = [[f"`{key.path}`", f"`{key.default}`", f"`{here}`", key.meaning] for key, here in rows]
+        body = [[f"`{key.path}`", f"`{key.default}`", f"`{here}`", with_code(key.meaning)] for key, here in rows]
         return [table(head, body)]
 
 

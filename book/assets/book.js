@@ -17,3 +17,13 @@ window.addEventListener("DOMContentLoaded", () => {
 document.addEventListener("click", (event) => {
   if (event.target.closest?.(".admonition.dropdown > .admonition-title, .toggle-button")) window.dispatchEvent(new Event("resize"));
 });
+
+// A figure full of words scrolls on a narrow screen: let the keyboard reach it there.
+for (const when of ["load", "resize"]) {
+  window.addEventListener(when, () => {
+    for (const figure of document.querySelectorAll("figure:has(> img.words)")) {
+      figure.removeAttribute("tabindex");
+      if (figure.scrollWidth > figure.clientWidth) figure.tabIndex = 0;
+    }
+  });
+}

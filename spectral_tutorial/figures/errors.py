@@ -51,7 +51,8 @@ def gap(report: pd.DataFrame) -> Figure:
             place, value = methods.index(row["method"]) + 0.16 * below, row["mse_median"]
             ax.plot([row["mse_low"], row["mse_high"]], [place, place], color=color, linewidth=2.2)
             ax.plot(value, place, "o", color=color, markersize=7)
-            _note(ax, value, place, f"{value:.2g}", color, ha="center", offset=(0, -11 * below), fontsize=8.5)
+            number = f"{value:#.2g}".removesuffix(".")  # 0.10, not 0.1
+            _note(ax, value, place, number, color, ha="center", offset=(0, -11 * below), fontsize=8.5)
             ax.plot([row["crlb"], row["crlb"]], [place - 0.15, place + 0.15], zorder=1, **BOUND_LINE)
         ax.set(xscale="log", title=_text(component), xlabel="mean squared error", xmargin=0.08)
         ax.grid(axis="x", color="#e6e6e6", linewidth=0.7)
