@@ -569,6 +569,38 @@ def test_a_scheduler_started_by_hand_gives_the_same_table(tmp_path: Path, schedu
 
 
 @pytest.mark.slow
+def test_what_has_arrived_dies_with_no_worker(tmp_path: Path, scheduler: str) -> None:
+    """Dask computes again what it still keeps of a worker that died."""
+    distributed, left = pytest.importorskip("distributed"), []
+
+    def progress(finished: int, total: int) -> None:
+        deadline = time.monotonic() + 10  # word of it takes a moment
+        while (kept := client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))) > total - finished:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        left.append(kept)
+
+    with distributed.Client(scheduler, set_as_default=False) as client:
+        sweep.load(write_sweep(tmp_path)).run(scheduler=scheduler, progress=progress)
+    assert left == [0, *range(N_CELLS - 1, -1, -1)]
+
+
+@pytest.mark.slow
+def test_the_recipe_for_slurm_gives_the_same_table(
+    tmp_path: Path, scheduler: str, table: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (REPOSITORY / "book" / "reference" / "sweeps.md").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"```python\n(from dask_jobqueue .*?)```", page, re.DOTALL)
+    cluster = Mock(scheduler_address=scheduler)
+    jobqueue = Mock(SLURMCluster=lambda **job: contextlib.nullcontext(cluster))
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", jobqueue)
+    monkeypatch.chdir(write_sweep(tmp_path).parent)
+    exec(recipe, {})
+    assert (tmp_path / "sweep" / "table.csv").read_bytes() == table
+
+
+@pytest.mark.slow
 def test_another_number_of_threads_gives_the_same_to_rounding(tmp_path: Path, scheduler: str, table: bytes) -> None:
     (tmp_path / "table.csv").write_bytes(table)
     found = sweep.load(write_sweep(tmp_path, threads=2)).run(scheduler=scheduler)

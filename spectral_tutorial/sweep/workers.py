@@ -74,7 +74,9 @@ def _as_they_arrive(client: Any, cells: Sequence[Cell]) -> Iterator[tuple[Cell, 
     for future in as_completed(futures, loop=client.loop):
         if future.cancelled():
             raise StoreError("The scheduler went away; what was finished before is kept.")
-        yield futures[future], future.exception() or future.result()
+        outcome = future.exception() or future.result()
+        future.release()  # or its worker keeps the result, and it is computed again when that worker dies
+        yield futures.pop(future), outcome
 
 
 def _measure_on_worker(cell: Cell) -> tuple[str, float]:
