@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import filecmp
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from spectral_tutorial.sections import TrainingConfig
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHIPPED = REPOSITORY / "book" / "meta_config.yaml"
 ORIGINAL = REPOSITORY / "tests" / "fixtures" / "original"
+IDLE = bool(os.environ.get("SPECTRAL_TUTORIAL_IDLE"))
+"""Whether the machine has nothing else to do: benchmarks then hold their aims, not what a busy machine keeps to."""
 PLOTS = {
     "spectral_lines", "diverse_samples", "train_samples", "test_samples", "abundance_scatter", "training_curves",
     "prediction_analysis", "mse_trajectory", "mse_time_series", "test_abundance_mse",

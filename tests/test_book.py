@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 from bs4 import BeautifulSoup
@@ -21,6 +22,7 @@ from stubs import write_stub
 BOOK = Path(__file__).resolve().parents[1] / "book"
 NOTEBOOKS = sorted(BOOK.rglob("[!.]*.ipynb"))
 COLD_SECONDS, WARM_SECONDS = 1320, 360  # twice what the book may take on two idle cores
+WHY_AND_HOW_SECONDS, SWEEP_SECONDS = 360, 240  # and chapters 5 and 6 of it, and the sweep of chapter 7
 KNOWN_CONSOLE_NOISE = ("Identifier 'THEBE_JS_URL' has already been declared", "Got invalid theme mode")
 
 notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -114,6 +116,10 @@ def test_the_book_builds_from_nothing_in_time(built_book: Any, record_property: 
     record_property("cold_build_seconds", round(built_book.seconds, 1))
     print(f"cold build: {built_book.seconds:.0f} s")
     assert built_book.seconds <= COLD_SECONDS
+    taken = dict(re.findall(r"book/(\d\d)_\w+\.ipynb: Executed notebook in ([\d.]+) seconds", built_book.log))
+    assert float(taken["05"]) + float(taken["06"]) <= WHY_AND_HOW_SECONDS, taken
+    sweep = pd.read_csv(built_book.folder / "book" / "sweep" / "seconds.csv")
+    assert sweep["seconds"].sum() <= SWEEP_SECONDS
     assert (built_book.exp / "analysis" / "gap_report.csv").is_file()
 
 

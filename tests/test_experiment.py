@@ -370,6 +370,13 @@ class TestShipped:
         assert (thirds["quietest"] > thirds["noisiest"]).all()
         assert thirds["quietest"].max() < 3.5
 
+    def test_the_likelihood_prefers_continua_that_curve(self, exp: Experiment) -> None:
+        """In our world and where the flat family fails."""
+        for world in (exp, exp.variation("comp12-comp20")):
+            chosen = world.choice("decoder")
+            assert chosen is not None
+            assert tuple(chosen.loc[0, ["n_continuum", "continuum_degree"]]) == (1, 2)
+
     def test_what_closes_the_gap_and_what_does_not(self, exp: Experiment, mse: Any) -> None:
         ood = {name: mse[name, "test", "comp4"] for name in (*VARIANTS, *METHODS)}
         assert ood["network"] > 0.05

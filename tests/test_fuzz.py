@@ -193,7 +193,7 @@ def check(meta: Path, written: dict[str, bytes]) -> None:
 
 
 @given(data=st.data())
-@cases(800)
+@cases(1000)
 def test_spoiled_keys_values_types_and_nesting(meta: Path, data: st.DataObject) -> None:
     documents, names = files(), data.draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=3))
     for name in names:

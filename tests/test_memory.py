@@ -17,14 +17,14 @@ ALLOWED_MIB = 3 * 1024
 MILLION = 1_000_000
 
 
-def measured(folder: Path, n: int) -> pd.DataFrame:
+def measured(folder: Path, n: int, n_seeds: int = 2) -> pd.DataFrame:
     """Run tests/benchmarks/million.py in a process of its own with one thread: a row a step."""
     if not Path("/proc/self/status").is_file():
         pytest.skip("private memory is read from /proc")
     script = REPOSITORY / "tests" / "benchmarks" / "million.py"
     path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    command = [sys.executable, str(script), str(folder), str(n)]
+    command = [sys.executable, str(script), str(folder), str(n), str(n_seeds)]
     environment = {**os.environ, **threads, "PYTHONPATH": path}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     shutil.rmtree(folder, ignore_errors=True)

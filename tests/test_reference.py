@@ -334,5 +334,5 @@ def test_every_display_equation_is_numbered_and_the_text_speaks_of_it() -> None:
 def test_words_for_figures_and_equations_are_references() -> None:
     """Not "the figure above" or "Figure 3": a number that was typed would be wrong one day."""
     for page, text in PROSE.items():
-        typed = re.findall(r"\b(?:[Ff]igure|[Ee]quation|Fig\.|Eq\.) ?\(?\d", text)
+        typed = re.findall(r"\b(?:[Ff]igure|[Ee]quation|Fig\.|Eq\.) ?(?:\(?\d|above|below)", text)
         assert not typed, f"{page}: {typed}"

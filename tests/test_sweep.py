@@ -595,7 +595,8 @@ def test_the_recipe_for_slurm_gives_the_same_table(
     cluster = Mock(scheduler_address=scheduler)
     jobqueue = Mock(SLURMCluster=lambda **job: contextlib.nullcontext(cluster))
     monkeypatch.setitem(sys.modules, "dask_jobqueue", jobqueue)
-    monkeypatch.chdir(write_sweep(tmp_path).parent)
+    write_sweep(tmp_path).rename(tmp_path / "small.yaml")
+    monkeypatch.chdir(tmp_path)
     exec(recipe, {})
     assert (tmp_path / "sweep" / "table.csv").read_bytes() == table
 

@@ -1,8 +1,8 @@
-"""``python million.py FOLDER N``: generate N training and N test spectra, train for one epoch, analyze.
+"""``python million.py FOLDER N SEEDS``: generate N training and N test spectra, train for one epoch, analyze.
 
 Prints a line of JSON: for each step its seconds, the processor's seconds, and the largest private memory in MiB while
 it ran, that is memory of this process alone; pages of files, which the system can take back at any time, do not count.
-The world and the network are the shipped ones, with 1024 bins and two seeds.
+The world and the network are the shipped ones, with 1024 bins.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Watch:
         return {**took, "private_mib": self.peak}
 
 
-def experiment(folder: Path, n: int) -> Experiment:
+def experiment(folder: Path, n: int, n_seeds: int) -> Experiment:
     """Write the shipped files, with n spectra to learn from and to be judged by, and one epoch."""
     files = small_experiment()
     for name in files:
@@ -61,18 +61,19 @@ def experiment(folder: Path, n: int) -> Experiment:
             files[name] = yaml.safe_load(shipped.read_text(encoding="utf-8"))
     files["analysis"].pop("variations", None)
     files["training"] |= {"epochs": 1, "checkpoint_by": "ratio", "checkpoint_ratio": 1.0, "learning_rate": 1e-3}
+    files["meta"]["training_seed"] = list(range(123, 123 + n_seeds))
     for name, split in files["distribution"]["splits"].items():
         split["n_samples"] = n if name in ("train", "test") else 1024
     return Experiment.from_yaml(write_experiment(folder, files))
 
 
-def main(folder: Path, n: int) -> None:
+def main(folder: Path, n: int, n_seeds: int) -> None:
     """Measure the three steps."""
     torch.optim.AdamW([torch.zeros(1)])  # imports half of torch when it is first called
-    watch, run = Watch(), experiment(folder, n)
+    watch, run = Watch(), experiment(folder, n, n_seeds)
     steps = {"generate": run.generate_data, "train": run.train, "analyze": lambda: run.gap_report("network")}
     print(json.dumps({name: watch.step(work) for name, work in steps.items()}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import seconds, shipped
+from helpers import IDLE, seconds, shipped
 
 from spectral_tutorial import cores, data
 
@@ -45,4 +45,4 @@ def test_generation_against_drawing_its_normals(benchmark: Any, capsys: pytest.C
             f"\n{split.n_samples} spectra: {ours:.3f} s, {ours / alone:.2f} x their normals (aim {AIM}), which take"
             f" {alone:.3f} s on {cores.count()} threads, and in double precision on one {plain:.3f} s"
         )
-    assert ours <= ALLOWED * alone
+    assert ours <= (AIM if IDLE else ALLOWED) * alone

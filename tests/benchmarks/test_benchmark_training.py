@@ -12,7 +12,7 @@ from typing import Any
 import naive
 import pytest
 import torch
-from helpers import seconds, shipped
+from helpers import IDLE, seconds, shipped
 
 from spectral_tutorial import models, training
 
@@ -68,5 +68,5 @@ def test_a_seed_among_many_costs_less_than_a_plain_loop(
             f" at {max(speed) / 1e9:.0f} GFLOP/s (aim {AIM_LIMIT})"
         )
     if n_seeds >= 16:
-        assert found["of_plain_loop"] <= ALLOWED_PLAIN
-        assert found["of_limit"] >= ALLOWED_LIMIT
+        assert found["of_plain_loop"] <= (AIM_PLAIN if IDLE else ALLOWED_PLAIN)
+        assert found["of_limit"] >= (AIM_LIMIT if IDLE else ALLOWED_LIMIT)
