@@ -56,7 +56,8 @@ def grave_findings(browser: Any, path: Path, scheme: str) -> list[str]:
     """Return what axe calls serious or critical on a page, all unfolded and the pointer on a link."""
     with opened(browser, path.as_uri(), color_scheme=scheme) as page:
         page.evaluate("document.querySelectorAll('main details').forEach((one) => { one.open = true; })")
-        page.locator("article p > a:visible, article li > p > a:visible, .prev-next-footer a:visible").first.hover()
+        for link in page.locator("article p > a:visible, .prev-next-footer a:visible").all()[:1]:
+            link.hover()
         found = grave(page)
     return [f"{finding['id']}: {node['html'][:200]}" for finding in found for node in finding["nodes"]]
 
