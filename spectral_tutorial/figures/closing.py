@@ -19,7 +19,6 @@ from spectral_tutorial.figures.base import (
     BOUND_NAME,
     COMPONENT_COLORS,
     DARK,
-    METHOD_COLORS,
     MUTED,
     PALE,
     SPLIT_COLORS,
@@ -202,12 +201,13 @@ def ratios_to_bound(table: pd.DataFrame, ax: Axes | Sequence[Axes] | None = None
         for row in table[ratios.notna() & (table["component"] == component)].to_dict("records"):
             k, ratio, beside = methods.index(row["method"]), row["ratio"], lanes[row["group"]]
             place = groups.index(row["group"]) + (beside.index(row["method"]) - (len(beside) - 1) / 2) * lane
+            look = _look(k)
             if row.get("low", np.nan) > 0:
-                panel.hlines(place, row["low"], row["high"], color=METHOD_COLORS[k % len(METHOD_COLORS)], linewidth=1.4)
-            panel.plot(ratio, place, linestyle="none", **_look(k))
+                panel.hlines(place, row["low"], row["high"], color=look["color"], linewidth=1.4)
+            panel.plot(ratio, place, linestyle="none", **look)
             if ratio > 1.5:
                 number = f"{ratio:.1f}" if ratio < 9.95 else f"{ratio:,.0f}"
-                _note(panel, ratio, place, number, METHOD_COLORS[k % len(METHOD_COLORS)], fontsize=8)
+                _note(panel, ratio, place, number, look["color"], fontsize=8)
         panel.set(xscale="log", title=_text(component), xlabel="OOD error / Cramér-Rao bound")
         panel.set(xlim=(low / room**0.25, high * room), ylim=(len(groups) - 0.5, -0.5))
         if high < 300:
