@@ -5,8 +5,8 @@ The weights of S networks are stacked along a first axis, so that one batched ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard
+from collections.abc import Mapping
+from typing import Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ State = dict[str, Tensor]
 """Parameters and buffers of all seeds, each tensor stacked along a first axis S."""
 
 STACKABLE = (nn.Linear, nn.ReLU, nn.GELU, nn.Tanh, SeededDropout)
-"""Layers that need no vmap, whose overhead is as large as the arithmetic of a few small networks."""
+"""Layers that need neither vmap nor autograd, whose overhead is as large as the arithmetic of a few small networks."""
 
 
 def fits_the_batch(model: nn.Module) -> bool:
@@ -28,7 +28,7 @@ def fits_the_batch(model: nn.Module) -> bool:
     return not any(isinstance(module, _BatchNorm | _DropoutNd | nn.RNNBase) for module in model.modules())
 
 
-def _is_a_plain_stack(model: nn.Module) -> TypeGuard[nn.Sequential]:
+def is_a_plain_stack(model: nn.Module) -> TypeGuard[nn.Sequential]:
     """Whether a network is nothing but layers of known kinds, one after another, each used once."""
     if not isinstance(model, nn.Sequential) or type(model).forward is not nn.Sequential.forward:
         return False
@@ -41,8 +41,10 @@ def forward(model: nn.Module, state: Mapping[str, Tensor], x: Tensor, shared: bo
     """Outputs ``(S, B, L)`` for inputs ``(S, B, W)``, or ``(B, W)`` where all seeds read the `shared` ones."""
     n_seeds = len(next(iter(state.values())))
     inputs = x.expand(n_seeds, *x.shape) if shared else x
-    if _is_a_plain_stack(model):
-        return _forward_layers(model, state, inputs)
+    if is_a_plain_stack(model):
+        for layer in _layers(model, state, {}):
+            inputs = layer.forward(inputs, state)
+        return inputs
     if fits_the_batch(model):
         stacked: Tensor = vmap(lambda weights, rows: functional_call(model, weights, (rows,)))(dict(state), inputs)
         return stacked
@@ -50,78 +52,137 @@ def forward(model: nn.Module, state: Mapping[str, Tensor], x: Tensor, shared: bo
     return torch.stack([functional_call(model, *pair) for pair in zip(alone, inputs, strict=True)])
 
 
-def _forward_layers(layers: nn.Sequential, state: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    for name, layer in layers.named_children():
-        if isinstance(layer, nn.Linear):
-            x = _StackedLinear.apply(x, state[f"{name}.weight"], state[f"{name}.bias"])
-        elif isinstance(layer, SeededDropout):
-            x = x * state[f"{name}.mask"] if layer.training else x
-        else:
-            x = layer(x)
-    return x
+class Learner:
+    """S networks that learn: their answers, and the gradients of their parameters.
 
-
-class _StackedLinear(torch.autograd.Function):
-    """``x W^T + b`` of all seeds; the gradient of W comes as it lies in memory, not transposed as from autograd."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return torch.baddbmm(bias[:, None], x, weight.mT)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        below = torch.bmm(gradient, weight) if ctx.needs_input_grad[0] else None
-        return below, torch.bmm(gradient.mT, x), gradient.sum(dim=1)
-
-
-class Learned:
-    """What is learned, in one memory: a row a seed, in which its parameters lie one after another (of each type).
-
-    The optimizer then has one tensor a seed to update, instead of one for each layer's weights and biases. A tensor for
-    all seeds would be fewer still, but the fused update rounds by place in a tensor, so a seed would depend on others.
+    Plain stacks are taken back layer by layer without autograd, others with it. The optimizer gets each seed's part of
+    each parameter as a tensor by itself. One tensor for all seeds would be fewer, but the fused update rounds by place
+    in a tensor, so a seed would depend on those beside it.
 
     Parameters
     ----------
+    model : Module
+        The network, in training mode whenever it reads.
     state : State
-        Its parameters are put into the memory, and replaced by views of it.
-    names : sequence of str
-        Which of its tensors are parameters.
+        Parameters and buffers of all seeds.
+
+    Attributes
+    ----------
+    parts : list of Tensor
+        Views of what is learned, with views of the gradients as their ``grad``. The gradients of parameters that take
+        no part stay 0, so these only decay.
     """
 
-    ALIGNED = 4096
-    """Rows are filled up to a multiple of this, so that threads that share one meet where rounding does not show."""
+    def __init__(self, model: nn.Module, state: State) -> None:
+        self.model, self.state = model, state
+        learned = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        self.gradients = {name: torch.zeros_like(state[name]) for name in learned}
+        self.parts: list[Tensor] = []
+        for name, gradients in self.gradients.items():
+            for part, gradient in zip(state[name].requires_grad_().detach(), gradients, strict=True):
+                part.grad = gradient
+                self.parts.append(part)
+        self._layers = _layers(model, state, self.gradients) if is_a_plain_stack(model) else None
+        self._outputs: Tensor
 
-    def __init__(self, state: State, names: Sequence[str]) -> None:
-        self.rows: list[Tensor] = []
-        self.parameters: list[Tensor] = []
-        self._gradients: list[Tensor] = []
-        for kind in dict.fromkeys(state[name].dtype for name in names):
-            self._lay(state, [name for name in names if state[name].dtype == kind])
+    def read(self, x: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
+        """Outputs ``(S, B, L)`` for inputs ``(S, B, W)``, with these dropout masks."""
+        if self._layers is None:
+            self._outputs = forward(self.model, {**self.state, **masks}, x, shared=False)
+            return self._outputs.detach()
+        with torch.no_grad():
+            for layer in self._layers:
+                x = layer.forward(x, masks)
+        return x
 
-    def _lay(self, state: State, names: Sequence[str]) -> None:
-        """Lay out parameters of one type."""
-        given = [state[name] for name in names]
-        sizes = [tensor[0].numel() for tensor in given]
-        width = -(-sum(sizes) // self.ALIGNED) * self.ALIGNED
-        values = given[0].new_zeros(len(given[0]), width)
-        gradients = torch.zeros_like(values)
-        for name, tensor, part, gradient in zip(names, given, _cut(values, sizes), _cut(gradients, sizes), strict=True):
-            state[name] = part.view(tensor.shape).copy_(tensor).requires_grad_()
-            self.parameters.append(state[name])
-            self._gradients.append(gradient.view(tensor.shape))
-        for row, gradient in zip(values.unbind(), gradients.unbind(), strict=True):
-            row.grad = gradient
-            self.rows.append(row)
-
-    def take_gradients(self, loss: Tensor) -> None:
-        """Put the gradients of a loss beside the rows; those of weights that take no part are 0, so they only decay."""
-        found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
-        for place, gradient in zip(self._gradients, found, strict=True):
-            if gradient is not None:
-                place.copy_(gradient)
+    def pull_back(self, gradient: Tensor) -> None:
+        """Take the loss's gradient with respect to the outputs just read, and put the parameters' beside them."""
+        if self._layers is None:
+            wanted = [self.state[name] for name in self.gradients]
+            found = torch.autograd.grad(self._outputs, wanted, gradient, allow_unused=True)
+            for place, part in zip(self.gradients.values(), found, strict=True):
+                if part is not None:
+                    place.copy_(part)
+            return
+        with torch.no_grad():
+            for layer in reversed(self._layers):
+                gradient = layer.pull_back(gradient)
 
 
-def _cut(rows: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
-    return rows.split([*sizes, rows.shape[1] - sum(sizes)], dim=1)[: len(sizes)]
+def _layers(model: nn.Sequential, state: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> list[_Layer]:
+    made: list[_Layer] = []
+    for name, layer in model.named_children():
+        if isinstance(layer, nn.Linear):
+            made.append(_Linear(name, state, gradients, is_first=not made))
+        elif isinstance(layer, SeededDropout):
+            made.append(_Dropout(f"{name}.mask", layer))
+        else:
+            made.append(_ReLU() if isinstance(layer, nn.ReLU) else _Smooth(layer))
+    return made
+
+
+class _Layer(Protocol):
+    """One layer of S networks, which remembers what it needs for the way back."""
+
+    def forward(self, x: Tensor, masks: Mapping[str, Tensor]) -> Tensor: ...
+
+    def pull_back(self, gradient: Tensor) -> Tensor:
+        """Turn the gradient with respect to what the layer gave into that with respect to what it was given."""
+
+
+class _Linear:
+    """``x W^T + b``, which also puts the gradients of W and b into their places."""
+
+    def __init__(self, name: str, state: Mapping[str, Tensor], gradients: Mapping[str, Tensor], is_first: bool) -> None:
+        self.weight, self.bias = state[f"{name}.weight"].detach(), state[f"{name}.bias"].detach()[:, None]
+        self.transposed = self.weight.mT
+        self.weight_gradient, self.bias_gradient = gradients.get(f"{name}.weight"), gradients.get(f"{name}.bias")
+        self.is_first = is_first
+
+    def forward(self, x: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
+        self.x = x
+        return torch.baddbmm(self.bias, x, self.transposed)
+
+    def pull_back(self, gradient: Tensor) -> Tensor:
+        if self.weight_gradient is not None:
+            torch.bmm(gradient.mT, self.x, out=self.weight_gradient)
+        if self.bias_gradient is not None:
+            torch.sum(gradient, dim=1, out=self.bias_gradient)
+        return gradient if self.is_first else torch.bmm(gradient, self.weight)  # nobody asks for the first one's
+
+
+class _ReLU:
+    def forward(self, x: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
+        self.y = torch.relu(x)
+        return self.y
+
+    def pull_back(self, gradient: Tensor) -> Tensor:
+        return gradient.masked_fill(self.y <= 0, 0)
+
+
+class _Smooth:
+    """An activation that autograd takes back, by itself."""
+
+    def __init__(self, activation: nn.Module) -> None:
+        self.activation = activation
+
+    def forward(self, x: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
+        with torch.enable_grad():
+            self.x = x.detach().requires_grad_()
+            self.y = self.activation(self.x)
+        return self.y.detach()
+
+    def pull_back(self, gradient: Tensor) -> Tensor:
+        return torch.autograd.grad(self.y, self.x, gradient)[0]
+
+
+class _Dropout:
+    def __init__(self, name: str, layer: SeededDropout) -> None:
+        self.name, self.layer = name, layer
+
+    def forward(self, x: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
+        self.mask = masks[self.name] if self.layer.training else None
+        return x if self.mask is None else x * self.mask
+
+    def pull_back(self, gradient: Tensor) -> Tensor:
+        return gradient if self.mask is None else gradient * self.mask

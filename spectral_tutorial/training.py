@@ -1,8 +1,9 @@
 """One visible loop that trains all seeds at once.
 
 The weights of S networks are stacked along a first axis and one batched matrix product serves them all, at a fraction
-of what a loop for each seed would cost. Seeds share the spectra and nothing else: initial weights, order of the batches
-and dropout masks come from each seed's own generators, so adding a seed changes no other seed's draws. Whether rounding
+of what a loop for each seed would cost. Many seeds make several stacks, which go side by side from checkpoint to
+checkpoint, a core or more each. Seeds share the spectra and nothing else: initial weights, order of the batches and
+dropout masks come from each seed's own generators, so adding a seed changes no other seed's draws. Whether rounding
 depends on how many are stacked is up to the processor's matrix routines; where it does, differences start near 1e-7 and
 grow with the number of steps.
 
@@ -12,36 +13,46 @@ Axes: ``S`` seeds and ``C`` checkpoints first, then ``N`` or ``B`` spectra, ``W`
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Executor, wait
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import stack_module_state
-from torch.nn import functional
 
-from spectral_tutorial import stacking
-from spectral_tutorial.models import SeededDropout, initialize
+from spectral_tutorial import cores, draws, stacking
+from spectral_tutorial.draws import Build
+from spectral_tutorial.models import SeededDropout
 from spectral_tutorial.reading import config_error, show
 from spectral_tutorial.sections import TrainingConfig
-from spectral_tutorial.stacking import Learned, State, fits_the_batch
+from spectral_tutorial.stacking import Learner, State, fits_the_batch
 
 log = logging.getLogger(__name__)
-
-Build = Callable[[], nn.Module]
-"""Makes one network; what it draws comes from torch's current generator."""
 
 OnCheckpoint = Callable[[int, State], None]
 """Takes a step and the weights of all seeds at it."""
 
-LOSSES: dict[str, Callable[..., Tensor]] = {
-    "mse": functional.mse_loss,
-    "mae": functional.l1_loss,
-    "huber": functional.huber_loss,
+OnStep = Callable[[int, int], None]
+"""Takes the steps done and their total; it may be called from another thread."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss as a function of the residual r, output minus truth, and its derivative, both element by element."""
+
+    value: Callable[[Tensor], Tensor]
+    derivative: Callable[[Tensor], Tensor]
+
+
+LOSSES = {
+    "mse": Loss(torch.square, lambda r: 2 * r),
+    "mae": Loss(torch.abs, torch.sign),
+    "huber": Loss(lambda r: torch.where(r.abs() < 1, r.square() / 2, r.abs() - 0.5), lambda r: r.clamp(-1, 1)),
 }
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": partial(torch.optim.AdamW, fused=True),
@@ -53,6 +64,9 @@ LOG_CHECKPOINTS = 24
 
 EVALUATION_ROWS = 1024
 """Spectra read at a time when nothing is learned from them."""
+
+STACKS = 4
+"""Stacks of seeds that go side by side at most: the threads of more would wait for Python's interpreter lock."""
 
 LOSS_ROWS = 65_536
 """Spectra whose losses are held at a time: the memory for a large validation split does not grow with it."""
@@ -114,80 +128,12 @@ def checkpoint_steps(config: TrainingConfig, total: int) -> list[int]:
     return sorted({*range(0, total, interval), total})
 
 
-def derived_seed(seed: int, purpose: str) -> int:
-    """Return a 63-bit seed for one purpose of one training seed."""
-    key = tuple(purpose.encode())
-    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def generator(seed: int, purpose: str) -> torch.Generator:
-    """Return a torch generator for one purpose (``order``, ``dropout``) of one training seed."""
-    return torch.Generator().manual_seed(derived_seed(seed, purpose))
-
-
-@contextmanager
-def _borrowed_generator(seed: int) -> Iterator[None]:
-    """Seed torch's global CPU generator, which constructors draw from, and give it back as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
-
-
-def template(build: Build) -> nn.Module:
-    """Make one network whose weights do not matter, leaving torch's global generator as it was."""
-    with _borrowed_generator(0):
-        return build()
-
-
-def initial_state(build: Build, initialization: str, seeds: Sequence[int]) -> State:
-    """Initial weights of every seed, stacked; those of a seed do not depend on which others are asked for."""
-    networks = []
-    for seed in seeds:
-        with _borrowed_generator(derived_seed(seed, "weights")):
-            networks.append(build())
-            initialize(networks[-1], initialization)
-    parameters, buffers = stack_module_state(networks)
-    return {name: tensor.detach().clone() for name, tensor in {**parameters, **buffers}.items()}
-
-
 def predict(model: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
     """Read spectra with every seed's network, without learning: ``(N, W)`` in, ``(S, N, L)`` out."""
     model.eval()
     with torch.no_grad():
         parts = [stacking.forward(model, state, rows, shared=True) for rows in inputs.split(EVALUATION_ROWS)]
     return torch.cat(parts, dim=1)
-
-
-class _Batches:
-    """Endless shuffled batches of row numbers, each seed with its own order, ``(S, B)`` at a time."""
-
-    def __init__(self, n: int, batch_size: int, seeds: Sequence[int]) -> None:
-        self.n, self.batch_size = n, batch_size
-        self.generators = [generator(seed, "order") for seed in seeds]
-
-    def __iter__(self) -> Iterator[Tensor]:
-        while True:
-            order = torch.stack([torch.randperm(self.n, generator=g) for g in self.generators])
-            yield from order.split(self.batch_size, dim=1)
-
-
-class _Masks:
-    """Fresh dropout masks for every step, each seed's from its own generator."""
-
-    def __init__(self, model: nn.Module, seeds: Sequence[int], device: torch.device) -> None:
-        self.layers = {
-            f"{name}.mask": module for name, module in model.named_modules() if isinstance(module, SeededDropout)
-        }
-        self.generators = [generator(seed, "dropout") for seed in seeds]
-        self.device = device
-
-    def draw(self, rows: int) -> State:
-        """Return masks ``(S, rows, *features)`` with values 0 or 1 / (1 - rate), so that the mean stays 1."""
-        return {name: self._layer(layer, rows) for name, layer in self.layers.items()}
-
-    def _layer(self, layer: SeededDropout, rows: int) -> Tensor:
-        draws = [torch.rand(rows, *layer.features, generator=g) for g in self.generators]
-        return (torch.stack(draws) >= layer.rate).to(self.device, torch.float32) / (1.0 - layer.rate)
 
 
 def train(
@@ -198,7 +144,7 @@ def train(
     *,
     seeds: Sequence[int],
     on_checkpoint: OnCheckpoint = lambda step, state: None,
-    on_step: Callable[[int, int], None] = lambda step, total: None,
+    on_step: OnStep = lambda step, total: None,
 ) -> History:
     """Train one network a seed.
 
@@ -224,13 +170,22 @@ def train(
         overflows does not disturb the others.
     """
     device = choose_device(config.device)
-    model = template(build).to(device)
+    model = draws.template(build).to(device)
     inputs, targets, val_inputs, val_targets = (tensor.to(device) for tensor in (*train_set, *val_set))
-    task = _Task(config, model, build, inputs, targets, val_inputs, val_targets, on_step)
+    task = _Task(config, build, inputs, targets, val_inputs, val_targets)
     if fits_the_batch(model):
-        return _train_stacked(task, seeds, on_checkpoint)
-    log.info("%s cannot be stacked: its %d seeds are trained one after another", type(model).__name__, len(seeds))
-    return _train_in_turn(task, seeds, on_checkpoint)
+        looks = _side_by_side(task, _stacks(model, seeds, device), on_step)
+    else:
+        log.info("%s cannot be stacked: its %d seeds are trained one after another", type(model).__name__, len(seeds))
+        looks = _in_turn(task, seeds, on_step)
+    train_loss, val_loss = [], []
+    with closing(looks):  # an error of on_checkpoint ends the threads at once
+        for step, look in zip(task.checkpoints, looks, strict=True):
+            on_checkpoint(step, look.state)
+            train_loss.append(look.train_loss)
+            val_loss.append(look.val_loss)
+    steps = np.array(task.checkpoints)
+    return History(tuple(seeds), steps, steps / task.steps_per_epoch, _seeds_first(train_loss), _seeds_first(val_loss))
 
 
 @dataclass(frozen=True)
@@ -238,63 +193,152 @@ class _Task:
     """What is the same for all seeds."""
 
     config: TrainingConfig
-    model: nn.Module
     build: Build
     inputs: Tensor
     targets: Tensor
     val_inputs: Tensor
     val_targets: Tensor
-    on_step: Callable[[int, int], None]
+    stopped: threading.Event = field(default_factory=threading.Event)
+    """Set when nobody waits for the result any more."""
 
     @property
     def steps_per_epoch(self) -> int:
         return -(-len(self.inputs) // self.config.batch_size)
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each seed, ``(S,)``, averaged over spectra and all L outputs."""
-        losses = LOSSES[self.config.loss_function](outputs, targets.expand_as(outputs), reduction="none")
-        return losses.mean(dim=(1, 2))
+    @property
+    def steps(self) -> int:
+        return self.config.epochs * self.steps_per_epoch
 
-    def val_loss(self, state: State) -> Tensor:
+    @property
+    def checkpoints(self) -> list[int]:
+        return checkpoint_steps(self.config, self.steps)
+
+    @property
+    def loss(self) -> Loss:
+        return LOSSES[self.config.loss_function]
+
+    def val_loss(self, model: nn.Module, state: State) -> Tensor:
+        """Loss of each seed over the validation split, ``(S,)``."""
         blocks = zip(self.val_inputs.split(LOSS_ROWS), self.val_targets.split(LOSS_ROWS), strict=True)
-        parts = [self.loss(predict(self.model, state, x), y) * (len(x) / len(self.val_inputs)) for x, y in blocks]
+        parts = [
+            _mean(self.loss.value(predict(model, state, x) - y)) * (len(x) / len(self.val_inputs)) for x, y in blocks
+        ]
         return torch.stack(parts).sum(dim=0)
 
 
-def _train_stacked(task: _Task, seeds: Sequence[int], on_checkpoint: OnCheckpoint) -> History:
-    config, model, device = task.config, task.model, task.inputs.device
-    state = {k: v.to(device) for k, v in initial_state(task.build, config.initialization, seeds).items()}
-    learned = Learned(state, [name for name, parameter in model.named_parameters() if parameter.requires_grad])
-    if not learned.rows:
+@dataclass(frozen=True)
+class _Look:
+    """S seeds at one checkpoint: their weights, and their losses ``(S,)`` since the one before and on ``val``."""
+
+    state: State
+    train_loss: Tensor
+    val_loss: Tensor
+
+
+def _joined(looks: Sequence[_Look]) -> _Look:
+    state = {name: torch.cat([look.state[name] for look in looks]) for name in looks[0].state}
+    losses = (torch.cat([getattr(look, name) for look in looks]) for name in ("train_loss", "val_loss"))
+    return _Look(state, *losses)
+
+
+def _stacks(model: nn.Module, seeds: Sequence[int], device: torch.device) -> list[list[int]]:
+    """Which seeds are stacked together: a stack for each core, but none of one seed alone, which would be slower."""
+    if device.type != "cpu" or not stacking.is_a_plain_stack(model):
+        return [list(seeds)]
+    count = max(1, min(cores.count(), torch.get_num_threads(), len(seeds) // 2, STACKS))
+    return [part.tolist() for part in np.array_split(seeds, count)]
+
+
+def _side_by_side(task: _Task, stacks: Sequence[Sequence[int]], on_step: OnStep) -> Generator[_Look, None, None]:
+    """Train several stacks, each in its own thread from checkpoint to checkpoint, where they wait for each other."""
+    progress = _Progress(on_step, task.steps, len(stacks))
+    courses = [_course(task, draws.template(task.build), _weights(task, seeds), seeds, progress) for seeds in stacks]
+    with _threads(task, len(stacks)) as advance:
+        for _ in task.checkpoints:
+            yield _joined(advance(courses))
+
+
+def _weights(task: _Task, seeds: Sequence[int]) -> State:
+    drawn = draws.initial_state(task.build, task.config.initialization, seeds)
+    return {name: tensor.to(task.inputs.device) for name, tensor in drawn.items()}
+
+
+@contextmanager
+def _threads(task: _Task, n_stacks: int) -> Iterator[Callable[[Sequence[Iterator[_Look]]], list[_Look]]]:
+    """Give a function that takes all stacks to their next checkpoint; they share out torch's threads among them."""
+    if n_stacks == 1:
+        yield lambda courses: list(map(next, courses))
+        return
+    before = torch.get_num_threads()
+
+    def begin() -> None:
+        torch.get_num_threads()  # torch sets up a new thread at its first question, and would undo the next line
+        torch.set_num_threads(max(1, before // n_stacks))
+
+    try:
+        with cores.workers(n_stacks, begin) as pool:
+            try:
+                yield partial(_advance, pool)
+            finally:
+                task.stopped.set()  # or an error in one stack would wait for the next checkpoint of the others
+    finally:
+        torch.set_num_threads(before)  # threads that are yet to come would start with what was set last
+
+
+def _advance(pool: Executor, courses: Sequence[Iterator[_Look]]) -> list[_Look]:
+    looks = [pool.submit(next, course) for course in courses]
+    failed = [look for look in wait(looks, return_when=FIRST_EXCEPTION).done if look.exception()]
+    return [look.result() for look in failed or looks]
+
+
+class _Progress:
+    """Counts the steps of all stacks, and tells each step once, when all have done it."""
+
+    def __init__(self, on_step: OnStep, total: int, n_stacks: int) -> None:
+        self.on_step, self.total, self.n_stacks = on_step, total, n_stacks
+        self.done, self.lock = 0, threading.Lock()
+
+    def advance(self) -> None:
+        with self.lock:
+            self.done += 1
+            if self.done % self.n_stacks == 0:
+                self.on_step(self.done // self.n_stacks, self.total)
+
+
+def _course(
+    task: _Task, model: nn.Module, state: State, seeds: Sequence[int], progress: _Progress
+) -> Generator[_Look, None, None]:
+    """Train one stack; what comes out are its looks at the checkpoints."""
+    config, device = task.config, task.inputs.device
+    model = model.to(device)
+    learner = Learner(model, state)
+    if not learner.parts:
         found = f"{type(model).__name__}, which has nothing to learn"
         raise config_error("training", "model_type", found, "a network with parameters")
-    optimizer = OPTIMIZERS[config.optimizer](learned.rows, lr=config.learning_rate, weight_decay=config.weight_decay)
-    masks, batches = _Masks(model, seeds, device), iter(_Batches(len(task.inputs), config.batch_size, seeds))
-    total = config.epochs * task.steps_per_epoch
-    checkpoints = checkpoint_steps(config, total)
-    recent: list[Tensor] = []  # losses since the last checkpoint, (S,) each
-    train_loss, val_loss = [], []
+    optimizer = OPTIMIZERS[config.optimizer](learner.parts, lr=config.learning_rate, weight_decay=config.weight_decay)
+    masks, batches = draws.Masks(model, seeds, device), iter(draws.Batches(len(task.inputs), config.batch_size, seeds))
+    total, checkpoints, loss = task.steps, set(task.checkpoints), task.loss
+    recent = [torch.full((len(seeds),), torch.nan)]  # losses since the last checkpoint, (S,) each
 
     for step in range(total + 1):
         if step in checkpoints:
-            train_loss.append(torch.stack(recent).mean(dim=0) if recent else torch.full((len(seeds),), torch.nan))
-            val_loss.append(task.val_loss(state))
+            yield _Look(kept(model, state), torch.stack(recent).mean(dim=0), task.val_loss(model, state))
             recent.clear()
-            on_checkpoint(step, kept(model, state))
-        if step == total:
+            model.train()
+        if step == total or task.stopped.is_set():
             break
         rows = next(batches)  # (S, B)
-        model.train()
         inputs, targets = _taken(task.inputs, rows), _taken(task.targets, rows)  # (S, B, W), (S, B, L)
-        outputs = stacking.forward(model, state | masks.draw(rows.shape[1]), inputs, shared=False)  # (S, B, L)
-        losses = task.loss(outputs, targets)  # (S,)
-        learned.take_gradients(losses.sum())  # of a sum, so that each seed's gradient is what it would be alone
+        residual = learner.read(inputs, masks.draw(rows.shape[1])) - targets  # (S, B, L)
+        recent.append(_mean(loss.value(residual)))  # (S,)
+        learner.pull_back(loss.derivative(residual) / residual[0].numel())
         optimizer.step()
-        recent.append(losses.detach())
-        task.on_step(step + 1, total)
+        progress.advance()
 
-    steps = np.array(checkpoints)
-    return History(tuple(seeds), steps, steps / task.steps_per_epoch, _seeds_first(train_loss), _seeds_first(val_loss))
+
+def _mean(losses: Tensor) -> Tensor:
+    """Average over spectra and all L outputs: ``(S, B, L)`` to ``(S,)``."""
+    return losses.mean(dim=(1, 2))
 
 
 def _taken(tensor: Tensor, rows: Tensor) -> Tensor:
@@ -302,16 +346,14 @@ def _taken(tensor: Tensor, rows: Tensor) -> Tensor:
     return tensor.index_select(0, rows.flatten().to(tensor.device)).unflatten(0, rows.shape)
 
 
-def _train_in_turn(task: _Task, seeds: Sequence[int], on_checkpoint: OnCheckpoint) -> History:
-    kept: dict[int, list[State]] = {}
-    histories = []
+def _in_turn(task: _Task, seeds: Sequence[int], on_step: OnStep) -> Generator[_Look, None, None]:
+    """Train one seed after another, and give their looks together."""
+    courses = []
     for seed in seeds:
-        with _borrowed_generator(derived_seed(seed, "loop")):  # torch's own dropout draws from the global generator
-            histories.append(_train_stacked(task, [seed], lambda step, state: kept.setdefault(step, []).append(state)))
-    for step, states in kept.items():
-        on_checkpoint(step, {name: torch.cat([state[name] for state in states]) for name in states[0]})
-    joined = {name: np.concatenate([getattr(h, name) for h in histories]) for name in ("train_loss", "val_loss")}
-    return History(tuple(seeds), histories[0].step, histories[0].epoch, **joined)
+        own = draws.derived_seed(seed, "loop")  # for torch's own dropout, which draws from the global generator
+        with draws.borrowed_generator(own):
+            courses.append(list(_side_by_side(task, [[seed]], on_step)))
+    yield from map(_joined, zip(*courses, strict=True))
 
 
 def _seeds_first(losses: list[Tensor]) -> NDArray[np.float64]:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils.parametrizations import weight_norm
 
-from spectral_tutorial import stacking, training
+from spectral_tutorial import draws, stacking, training
+from spectral_tutorial.models import SeededDropout
 from spectral_tutorial.reading import ConfigError
 from spectral_tutorial.sections import TrainingConfig
 
@@ -120,14 +121,14 @@ def test_what_a_checkpoint_answers_is_what_was_trained(name: str) -> None:
     history = training.train(
         settings(), build, pairs, pairs, seeds=[1, 2], on_checkpoint=lambda step, state: states.append(state)
     )
-    alone = training.template(build).eval()
+    alone = draws.template(build).eval()
     for place in range(2):
         weights = {key: tensor[place] for key, tensor in states[-1].items()}
         with torch.no_grad():
             answer = functional_call(alone, weights, (pairs[0],))
         assert float(nn.functional.mse_loss(answer, pairs[1])) == pytest.approx(history.val_loss[place, -1], rel=1e-5)
     assert (history.val_loss[:, -1] < history.val_loss[:, 0]).all()
-    stacked = training.predict(training.template(build), states[-1], pairs[0])
+    stacked = training.predict(draws.template(build), states[-1], pairs[0])
     assert torch.allclose(stacked[1], answer, atol=1e-5)
 
 
@@ -158,13 +159,40 @@ def test_a_device_that_is_not_there_is_refused_in_one_sentence() -> None:
         training.choose_device("cuda")
 
 
-def test_a_row_is_a_seed_and_threads_that_share_it_meet_at_whole_registers() -> None:
-    state = {"w": torch.rand(3, 5, 7), "b": torch.rand(3, 5)}
-    before = {name: tensor.clone() for name, tensor in state.items()}
-    learned = stacking.Learned(state, ["w", "b"])
-    assert all(torch.equal(state[name], before[name]) for name in before)
-    assert len(learned.rows) == 3
-    assert all(len(row) % stacking.Learned.ALIGNED == 0 for row in learned.rows)
-    learned.take_gradients((state["w"] ** 2).sum())
-    assert torch.allclose(learned.rows[1].grad[:35], 2 * before["w"][1].flatten())
-    assert not learned.rows[1].grad[35:].any()
+def by_autograd(network: nn.Module, x: Tensor, loss: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    learned = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    return dict(zip(learned, torch.autograd.grad(loss(network(x)), list(learned.values())), strict=True))
+
+
+@pytest.mark.parametrize("frozen", [None, 0, 5], ids=["all learned", "first frozen", "middle frozen"])
+def test_the_gradients_of_a_plain_stack_are_those_of_autograd(frozen: int | None) -> None:
+    """Every kind of layer, in double precision, three seeds beside each alone."""
+
+    def build() -> nn.Module:
+        width, rate = 7, 0.4
+        layers = [nn.Linear(BINS, width), nn.ReLU(), SeededDropout(rate, width), nn.Linear(width, width), nn.Tanh()]
+        network = nn.Sequential(*layers, nn.Linear(width, width), nn.GELU(), nn.Linear(width, LINES)).double()
+        if frozen is not None:
+            network[frozen].requires_grad_(False)
+        return network
+
+    seeds = [1, 2, 3]
+    model, state = draws.template(build), draws.initial_state(build, "torch", seeds)
+    assert stacking.is_a_plain_stack(model)
+    weights = {name: tensor.clone() for name, tensor in state.items()}
+    masks = {name: mask.double() for name, mask in draws.Masks(model, seeds, torch.device("cpu")).draw(9).items()}
+    x = torch.randn(3, 9, BINS, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    learner = stacking.Learner(model.train(), state)
+    for _ in range(2):  # what was left by the first time does not add up
+        learner.pull_back(torch.cos(learner.read(x, masks)))
+    for place in range(3):
+        alone = build().train()
+        alone.load_state_dict({name: tensor[place] for name, tensor in weights.items() if "mask" not in name})
+        alone[2].mask = masks["2.mask"][place]
+        expected = by_autograd(alone, x[place], lambda outputs: torch.sin(outputs).sum())
+        assert expected.keys() == learner.gradients.keys()
+        for name, gradient in expected.items():
+            torch.testing.assert_close(learner.gradients[name][place], gradient, rtol=1e-12, atol=1e-14)
+    grads = [part.grad for part in learner.parts]
+    assert len(grads) == 3 * len(learner.gradients)
+    assert all(any(torch.equal(g, place[0]) for place in learner.gradients.values()) for g in grads[::3])

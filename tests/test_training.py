@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from helpers import shipped, training_config
 from torch import Tensor, nn
 
-from spectral_tutorial import analysis, data, stacking, training
+from spectral_tutorial import analysis, data, draws, stacking, training
 from spectral_tutorial.models import CNN, MLP, SeededDropout, initialize
 from spectral_tutorial.sections import TrainingConfig
 
@@ -30,25 +32,25 @@ def task() -> tuple[Pair, Pair]:
     return (inputs[:90], targets[:90]), (inputs[90:], targets[90:])
 
 
-def mlp(config: TrainingConfig) -> training.Build:
+def mlp(config: TrainingConfig) -> draws.Build:
     return lambda: MLP(12, 3, config.hidden_dims, config.dropout_rate)
 
 
 def run(
-    config: TrainingConfig, task: tuple[Pair, Pair], seeds: Sequence[int], build: training.Build | None = None
+    config: TrainingConfig, task: tuple[Pair, Pair], seeds: Sequence[int], build: draws.Build | None = None
 ) -> tuple[training.History, dict[int, stacking.State]]:
     kept: dict[int, stacking.State] = {}
     history = training.train(config, build or mlp(config), *task, seeds=seeds, on_checkpoint=kept.__setitem__)
     return history, kept
 
 
-def plain_loop(config: TrainingConfig, task: tuple[Pair, Pair], seed: int, build: training.Build) -> nn.Module:
+def plain_loop(config: TrainingConfig, task: tuple[Pair, Pair], seed: int, build: draws.Build) -> nn.Module:
     """One network, trained as any PyTorch tutorial would, with the seed's own generators."""
     with torch.random.fork_rng():
-        torch.manual_seed(training.derived_seed(seed, "weights"))
+        torch.manual_seed(draws.derived_seed(seed, "weights"))
         network = build()
         initialize(network, config.initialization)
-    order, dropout = (training.generator(seed, purpose) for purpose in ("order", "dropout"))
+    order, dropout = (draws.generator(seed, purpose) for purpose in ("order", "dropout"))
     make = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}[config.optimizer]
     optimizer = make(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     criterion = {"mse": nn.MSELoss, "mae": nn.L1Loss, "huber": nn.HuberLoss}[config.loss_function]()
@@ -78,7 +80,7 @@ def plain_loop(config: TrainingConfig, task: tuple[Pair, Pair], seed: int, build
 def test_the_stacked_loop_equals_a_plain_loop(task: tuple[Pair, Pair], changes: dict[str, Any]) -> None:
     config = training_config(epochs=4, **changes)
     kind = CNN if config.model_type == "cnn" else MLP
-    build: training.Build = lambda: kind(12, 3, config.hidden_dims, config.dropout_rate)  # noqa: E731
+    build: draws.Build = lambda: kind(12, 3, config.hidden_dims, config.dropout_rate)  # noqa: E731
     history, kept = run(config, task, SEEDS[:3], build)
     last = kept[max(kept)]
     for place, seed in enumerate(SEEDS[:3]):
@@ -107,7 +109,7 @@ def test_a_seed_alone_equals_the_same_seed_among_eight(dropout: float) -> None:
     targets = {name: torch.from_numpy(s.abundance.astype(np.float32)) for name, s in spectra.items()}
     pairs = tuple((inputs[name], targets[name]) for name in ("train", "val"))
     settings = config.with_training(epochs=24, dropout_rate=dropout).training
-    build: training.Build = lambda: MLP(1024, 20, settings.hidden_dims, dropout)  # noqa: E731
+    build: draws.Build = lambda: MLP(1024, 20, settings.hidden_dims, dropout)  # noqa: E731
 
     def errors(seeds: Sequence[int]) -> dict[str, Any]:
         history, kept = run(settings, pairs, seeds, build)  # type: ignore[arg-type]
@@ -123,27 +125,27 @@ def test_a_seed_alone_equals_the_same_seed_among_eight(dropout: float) -> None:
 
 def test_adding_a_seed_changes_no_other_seeds_weights_order_or_masks(task: tuple[Pair, Pair]) -> None:
     config = training_config(dropout_rate=0.5)
-    model = training.template(mlp(config))
+    model = draws.template(mlp(config))
 
-    def draws(seeds: Sequence[int]) -> list[dict[str, Tensor]]:
-        weights = training.initial_state(mlp(config), "torch", seeds)
-        batches, masks = iter(training._Batches(90, 32, seeds)), training._Masks(model, seeds, torch.device("cpu"))
+    def drawn(seeds: Sequence[int]) -> list[dict[str, Tensor]]:
+        weights = draws.initial_state(mlp(config), "torch", seeds)
+        batches, masks = iter(draws.Batches(90, 32, seeds)), draws.Masks(model, seeds, torch.device("cpu"))
         steps = [{"rows": next(batches), **masks.draw(32)} for _ in range(8)]
         return [{name: t[seeds.index(124)] for name, t in step.items() if t.ndim > 1} for step in [weights, *steps]]
 
-    for one, other in zip(draws([124]), draws([999, 123, 124, 125]), strict=True):
+    for one, other in zip(drawn([124]), drawn([999, 123, 124, 125]), strict=True):
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)
     assert torch.equal(run(config, task, [124])[1][0]["0.weight"][0], run(config, task, SEEDS)[1][0]["0.weight"][1])
 
 
 def test_seeds_have_streams_of_their_own() -> None:
-    keys = {training.derived_seed(seed, purpose) for seed in range(200) for purpose in ("weights", "order", "dropout")}
+    keys = {draws.derived_seed(seed, purpose) for seed in range(200) for purpose in ("weights", "order", "dropout")}
     assert len(keys) == 600
 
 
 def test_every_epoch_shows_each_spectrum_once_to_each_seed() -> None:
-    batches = iter(training._Batches(10, 4, SEEDS))
+    batches = iter(draws.Batches(10, 4, SEEDS))
     for _ in range(3):
         rows = torch.cat([next(batches) for _ in range(3)], dim=1)
         assert torch.equal(rows.sort(dim=1).values, torch.arange(10).expand(8, 10))
@@ -151,7 +153,7 @@ def test_every_epoch_shows_each_spectrum_once_to_each_seed() -> None:
 
 def test_masks_keep_the_mean_and_the_rate() -> None:
     model = MLP(4, 2, (50, 20), 0.25)
-    mask = training._Masks(model, SEEDS, torch.device("cpu")).draw(64)["2.mask"]
+    mask = draws.Masks(model, SEEDS, torch.device("cpu")).draw(64)["2.mask"]
     assert mask.shape == (8, 64, 50)
     assert mask.unique().tolist() == pytest.approx([0, 4 / 3])
     assert mask.mean().item() == pytest.approx(1, abs=0.02)
@@ -201,6 +203,66 @@ def test_history_counts_steps_and_epochs_and_averages_the_losses_in_between(task
     assert (history.val_loss[:, -1] < history.val_loss[:, 0]).all()
 
 
+@pytest.mark.parametrize("name", training.LOSSES)
+def test_losses_are_pytorchs_and_so_are_their_derivatives(name: str) -> None:
+    residual = torch.linspace(-3, 3, 101, dtype=torch.float64).requires_grad_()  # not at the corners of mae and huber
+    theirs = {"mse": nn.MSELoss, "mae": nn.L1Loss, "huber": nn.HuberLoss}[name](reduction="none")
+    expected = theirs(residual, torch.zeros_like(residual))
+    loss = training.LOSSES[name]
+    torch.testing.assert_close(loss.value(residual), expected)
+    torch.testing.assert_close(loss.derivative(residual), torch.autograd.grad(expected.sum(), residual)[0])
+
+
+def test_stacks_side_by_side_equal_one_stack(task: tuple[Pair, Pair], monkeypatch: pytest.MonkeyPatch) -> None:
+    config, threads = training_config(dropout_rate=0.2, epochs=3), torch.get_num_threads()
+    results = {}
+    for count in (1, 2, 3):
+        parts = [part.tolist() for part in np.array_split(SEEDS, count)]
+        monkeypatch.setattr(training, "_stacks", lambda *_, parts=parts: parts)
+        results[count] = run(config, task, SEEDS)
+        assert torch.get_num_threads() == threads
+    history, kept = results.pop(1)
+    for other, weights in results.values():
+        np.testing.assert_allclose(other.val_loss, history.val_loss, rtol=1e-5)
+        np.testing.assert_allclose(other.train_loss, history.train_loss, rtol=1e-5)
+        for name, tensor in kept[max(kept)].items():
+            torch.testing.assert_close(weights[max(kept)][name], tensor, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "available", "expected"), [(1, 8, [1]), (3, 8, [3]), (5, 2, [3, 2]), (5, 1, [5]), (64, 8, [16] * 4)]
+)
+def test_a_stack_for_each_core_but_never_one_seed_alone(
+    monkeypatch: pytest.MonkeyPatch, seeds: int, available: int, expected: list[int]
+) -> None:
+    monkeypatch.setattr(training.cores, "count", lambda: available)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: available)
+    stacks = training._stacks(MLP(12, 3), range(seeds), torch.device("cpu"))
+    assert [len(stack) for stack in stacks] == expected
+    assert sum(stacks, []) == list(range(seeds))
+    assert len(training._stacks(CNN(64, 3), range(seeds), torch.device("cpu"))) == 1
+
+
+@pytest.mark.parametrize("where", ["step", "checkpoint"])
+def test_an_interrupt_ends_all_stacks_at_once(
+    task: tuple[Pair, Pair], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Not at the next checkpoint, which may be minutes away."""
+    config = training_config(epochs=10**5, checkpoint_by="step", checkpoint_every_n_step=10**5)
+    monkeypatch.setattr(training, "_stacks", lambda *_: [[1, 2], [3, 4]])
+    before, start = threading.active_count(), time.perf_counter()
+
+    def interrupt(step: int, _: object) -> None:
+        if where == "checkpoint" or step == 3:
+            raise KeyboardInterrupt
+
+    hook = {"on_checkpoint" if where == "checkpoint" else "on_step": interrupt}
+    with pytest.raises(KeyboardInterrupt):
+        training.train(config, mlp(config), *task, seeds=range(1, 5), **hook)  # type: ignore[arg-type]
+    assert threading.active_count() == before
+    assert time.perf_counter() - start < 10
+
+
 def test_checkpoints_are_copies_without_masks(task: tuple[Pair, Pair]) -> None:
     config = training_config(dropout_rate=0.2)
     _, kept = run(config, task, SEEDS[:2])
@@ -241,14 +303,14 @@ def test_a_seed_that_overflows_is_found_and_disturbs_no_other(
 ) -> None:
     config = training_config(epochs=3)
     healthy, _ = run(config, task, SEEDS[:3])
-    draw = training.initial_state
+    draw = draws.initial_state
 
     def poisoned(*args: Any) -> stacking.State:
         state = draw(*args)
         state["0.weight"][1] = 1e30
         return state
 
-    monkeypatch.setattr(training, "initial_state", poisoned)
+    monkeypatch.setattr(draws, "initial_state", poisoned)
     history, _ = run(config, task, SEEDS[:3])
     np.testing.assert_array_equal(history.val_loss[[0, 2]], healthy.val_loss[[0, 2]])
     status = analysis.classify(np.ones((3, 2)), history.val_loss, constant_loss=0.1)
@@ -261,7 +323,7 @@ def test_an_absurd_learning_rate_diverges(task: tuple[Pair, Pair]) -> None:
 
 
 @pytest.mark.parametrize("build", [None, Normalized], ids=["stacked", "in turn"])
-def test_global_generators_are_left_alone(task: tuple[Pair, Pair], build: training.Build | None) -> None:
+def test_global_generators_are_left_alone(task: tuple[Pair, Pair], build: draws.Build | None) -> None:
     def states() -> list[Any]:
         name, key, *rest = np.random.get_state()
         return [random.getstate(), name, key.tolist(), rest, torch.get_rng_state().tolist()]
@@ -282,7 +344,7 @@ def test_the_global_generators_state_does_not_matter(task: tuple[Pair, Pair]) ->
 
 def test_predictions_in_blocks_equal_the_whole(task: tuple[Pair, Pair], monkeypatch: pytest.MonkeyPatch) -> None:
     config = training_config()
-    state = training.initial_state(mlp(config), "torch", SEEDS)
+    state = draws.initial_state(mlp(config), "torch", SEEDS)
     whole = training.predict(mlp(config)(), state, task[0][0])
     monkeypatch.setattr(training, "EVALUATION_ROWS", 17)
     blocks = training.predict(mlp(config)(), state, task[0][0])

@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from spectral_tutorial import analysis, figures, stacking, training
+from spectral_tutorial import analysis, draws, figures, stacking, training
 from spectral_tutorial.data import InputTransform, Spectra
 from spectral_tutorial.explorers import pictures
 from spectral_tutorial.explorers.base import book_folder, picture_tag
@@ -120,7 +120,7 @@ def train_once(
     judged = [experiment.data(split).take(slice(0, JUDGED_ON)) for split in (analysis.ID_SPLIT, analysis.OOD_SPLIT)]
     pairs = [_tensors(transform, spectra) for spectra in (train, *judged)]
     build = experiment.pipeline.builder(config)
-    model = training.template(build)
+    model = draws.template(build)
 
     def measure(step: int, state: stacking.State) -> None:
         progress.step.append(step)

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from spectral_tutorial import analysis, data, models, stacking, store, training
+from spectral_tutorial import analysis, data, draws, models, stacking, store, training
 from spectral_tutorial.data import InputTransform, Spectra
 from spectral_tutorial.pipeline import answers
 from spectral_tutorial.pipeline.answers import KEPT_SPECTRA, Read, Respondent
@@ -64,7 +64,7 @@ class NetworkStages(SpectraStages):
             [self.data_stage(split, data_seed).fingerprint for split in self._ingredients(variant)],
             [asdict(shown) if (shown := named(variant).shown) else None],
             [np.__version__, torch.__version__],
-            digests(data, models, stacking, training),
+            digests(data, models, stacking, draws, training),
             [store.code_digest(module) for module in own],
         ]
         folder = self.folder.path / "runs"
@@ -133,7 +133,7 @@ class NetworkStages(SpectraStages):
     def _fitted(self, variant: str, train: Spectra) -> InputTransform:
         return InputTransform(named(variant).settings(self.config).input_transform).fit(train.flux)
 
-    def builder(self, settings: TrainingConfig) -> training.Build:
+    def builder(self, settings: TrainingConfig) -> draws.Build:
         """Return what makes one network of the given settings."""
         name = settings.model_type
         return partial(
@@ -200,7 +200,7 @@ class NetworkStages(SpectraStages):
     def networks(self, variant: str, data_seed: int, step: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
         """Return a function from inputs ``(N, W)`` to all seeds' outputs ``(S, N, L)`` at one checkpoint."""
         state = self.weights(variant, data_seed, step)
-        model = training.template(self.builder(named(variant).settings(self.config)))
+        model = draws.template(self.builder(named(variant).settings(self.config)))
         return lambda inputs: training.predict(model, state, torch.from_numpy(inputs)).numpy()
 
     def _constant_loss(self, variant: str, data_seed: int) -> float:
@@ -208,7 +208,7 @@ class NetworkStages(SpectraStages):
         train, val = (self.data(split, data_seed).abundance for split in (named(variant).split, analysis.ID_SPLIT))
         answer = torch.from_numpy(np.broadcast_to(train.mean(axis=0), val.shape).copy())
         loss = training.LOSSES[named(variant).settings(self.config).loss_function]
-        return float(loss(answer, torch.from_numpy(np.array(val))))
+        return float(loss.value(answer - torch.from_numpy(np.array(val))).mean())
 
 
 def _room(folder: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
