@@ -509,7 +509,8 @@ def test_a_killed_worker_costs_nothing_but_time(tmp_path: Path, table: bytes, ca
     found.run(workers=2, progress=kill_one)
     assert killed
     assert found.table.read_bytes() == table
-    assert not caplog.messages, "no cell failed"
+    ours = [record.message for record in caplog.records if record.name.startswith("spectral_tutorial")]
+    assert not ours, "no cell failed; Dask may say that it computes again what died with the worker"
 
 
 @pytest.mark.slow

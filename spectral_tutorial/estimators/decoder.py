@@ -116,7 +116,9 @@ def _all_exponents(size: int, degree: int) -> NDArray[np.int64]:
 
 
 def _monomials(z: Array, exponents: NDArray[np.int64]) -> Array:
-    return np.prod(z[:, None, :] ** exponents, axis=2)
+    powers = np.stack([z**power for power in range(exponents.max() + 1)])
+    factors = [powers[exponents[:, j], :, j].T for j in range(z.shape[1])]
+    return np.asarray(np.prod(factors, axis=0), np.float64)
 
 
 class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
@@ -182,11 +184,12 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
             raise LackingError("the training spectra lack a kind; expected blank ones, and each component on its own")
         log_flux, weight = _straight_log(flux)
         z = self._start(log_flux, weight, a)
+        rough = log_flux.astype(np.float32)  # enough for the coordinates, and half as much to read in every turn
         exponents = _all_exponents(self.n_continuum, self.continuum_degree)
         model = LogAdditiveModel(exponents, self.degree, a.max(axis=0), np.empty((0, flux.shape[1])))
         for _ in range(self.n_iter):
-            model = _learn(model, log_flux, weight, z, a)
-            before, z = z, _locate(model, log_flux, z, a)
+            model = _learn(model, rough, weight, z, a)
+            before, z = z, _locate(model, rough, z, a)
             z = (z - z.mean(axis=0)) / z.std(axis=0)  # the coordinate's unit is free: keep it at 1
             if np.square(z - before).mean() < SETTLED**2:
                 break
@@ -256,18 +259,19 @@ def _straight_log(flux: NDArray) -> tuple[Array, Array]:
     return log_flux, 1.0 / variance
 
 
-def _learn(model: LogAdditiveModel, log_flux: Array, weight: Array, z: Array, a: Array) -> LogAdditiveModel:
+def _learn(model: LogAdditiveModel, log_flux: NDArray, weight: Array, z: Array, a: Array) -> LogAdditiveModel:
     """Templates by weighted least squares: one small system, the same for all bins."""
     features = model.features(np.hstack([z, a]))
     weighted = features * weight[:, None]
     normal = weighted.T @ features
     normal[np.diag_indices_from(normal)] *= 1.0 + 1e-12
-    return replace(model, templates=np.asarray(np.linalg.solve(normal, weighted.T @ log_flux), np.float64))
+    moments = weighted.T.astype(log_flux.dtype) @ log_flux
+    return replace(model, templates=np.asarray(np.linalg.solve(normal, moments), np.float64))
 
 
-def _locate(model: LogAdditiveModel, log_flux: Array, z: Array, a: Array) -> Array:
+def _locate(model: LogAdditiveModel, log_flux: NDArray, z: Array, a: Array) -> Array:
     """Continuum coordinates after one Gauss-Newton step, the abundances known."""
     slopes, continua = model.continuum_slopes(z), model.continua
     explained = model.features(np.hstack([z, a])) @ (model.templates @ continua.T)
-    gradient = slopes @ (log_flux @ continua.T - explained)[:, :, None]
+    gradient = slopes @ (log_flux @ continua.T.astype(log_flux.dtype) - explained)[:, :, None]
     return z + np.linalg.solve(slopes @ (continua @ continua.T) @ slopes.transpose(0, 2, 1), gradient)[:, :, 0]

@@ -36,6 +36,7 @@ class SpectraStages:
         self.added = (*(name for name in self._laws if name not in self.splits), COMPOSED)
         self._seen: set[tuple[Path, str]] = set()
         self._described: set[int] = set()
+        self._stages: dict[tuple[str, int], Stage] = {}  # a table over all data seeds asks for each a hundred times
 
     @cached_property
     def world(self) -> physics.World:
@@ -99,6 +100,11 @@ class SpectraStages:
 
     def data_stage(self, split: str, seed: int) -> Stage:
         """Return the stage with a split's spectra."""
+        if (split, seed) not in self._stages:
+            self._stages[split, seed] = self._data_stage(split, seed)
+        return self._stages[split, seed]
+
+    def _data_stage(self, split: str, seed: int) -> Stage:
         if split == COMPOSED:
             made = store.fingerprint(
                 self.data_stage("train", seed).fingerprint, self.config.reported, libraries(), digests(data)
