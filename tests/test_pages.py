@@ -52,12 +52,18 @@ def opened(browser: Any, address: str, **options: Any) -> Iterator[Any]:
 # --- accessible -------------------------------------------------------------------------------------------------------
 
 
+# What is unfolded fades in, a link under the pointer changes its color slowly; on the way there contrast is too low.
+SETTLED = """() => Promise.allSettled(document.getAnimations()
+  .filter((one) => one.effect.getComputedTiming().endTime < Infinity).map((one) => one.finished))"""
+
+
 def grave_findings(browser: Any, path: Path, scheme: str) -> list[str]:
     """Return what axe calls serious or critical on a page, all unfolded and the pointer on a link."""
     with opened(browser, path.as_uri(), color_scheme=scheme) as page:
         page.evaluate("document.querySelectorAll('main details').forEach((one) => { one.open = true; })")
         for link in page.locator("article p > a:visible, .prev-next-footer a:visible").all()[:1]:
             link.hover()
+        page.evaluate(SETTLED)
         found = grave(page)
     return [f"{finding['id']}: {node['html'][:200]}" for finding in found for node in finding["nodes"]]
 
