@@ -5,7 +5,7 @@ The weights of S networks are stacked along a first axis, so that one batched ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol, TypeGuard
 
 import torch
@@ -42,7 +42,7 @@ def forward(model: nn.Module, state: Mapping[str, Tensor], x: Tensor, shared: bo
     n_seeds = len(next(iter(state.values())))
     inputs = x.expand(n_seeds, *x.shape) if shared else x
     if is_a_plain_stack(model):
-        for layer in _layers(model, state, {}):
+        for layer in _layers(model, state, {}):  # one at a time: what it remembers goes with it
             inputs = layer.forward(inputs, state)
         return inputs
     if fits_the_batch(model):
@@ -82,7 +82,7 @@ class Learner:
             for part, gradient in zip(state[name].requires_grad_().detach(), gradients, strict=True):
                 part.grad = gradient
                 self.parts.append(part)
-        self._layers = _layers(model, state, self.gradients) if is_a_plain_stack(model) else None
+        self._layers = list(_layers(model, state, self.gradients)) if is_a_plain_stack(model) else None
         self._outputs: Tensor
 
     def read(self, x: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
@@ -109,16 +109,14 @@ class Learner:
                 gradient = layer.pull_back(gradient)
 
 
-def _layers(model: nn.Sequential, state: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> list[_Layer]:
-    made: list[_Layer] = []
-    for name, layer in model.named_children():
+def _layers(model: nn.Sequential, state: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Iterator[_Layer]:
+    for place, (name, layer) in enumerate(model.named_children()):
         if isinstance(layer, nn.Linear):
-            made.append(_Linear(name, state, gradients, is_first=not made))
+            yield _Linear(name, state, gradients, is_first=place == 0)
         elif isinstance(layer, SeededDropout):
-            made.append(_Dropout(f"{name}.mask", layer))
+            yield _Dropout(f"{name}.mask", layer)
         else:
-            made.append(_ReLU() if isinstance(layer, nn.ReLU) else _Smooth(layer))
-    return made
+            yield _ReLU() if isinstance(layer, nn.ReLU) else _Smooth(layer)
 
 
 class _Layer(Protocol):

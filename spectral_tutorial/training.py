@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, wait
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -170,7 +170,7 @@ def train(
         overflows does not disturb the others.
     """
     device = choose_device(config.device)
-    model = draws.template(build).to(device)
+    model = draws.template(build)
     inputs, targets, val_inputs, val_targets = (tensor.to(device) for tensor in (*train_set, *val_set))
     task = _Task(config, build, inputs, targets, val_inputs, val_targets)
     if fits_the_batch(model):
@@ -198,8 +198,6 @@ class _Task:
     targets: Tensor
     val_inputs: Tensor
     val_targets: Tensor
-    stopped: threading.Event = field(default_factory=threading.Event)
-    """Set when nobody waits for the result any more."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -251,9 +249,9 @@ def _stacks(model: nn.Module, seeds: Sequence[int], device: torch.device) -> lis
 
 def _side_by_side(task: _Task, stacks: Sequence[Sequence[int]], on_step: OnStep) -> Generator[_Look, None, None]:
     """Train several stacks, each in its own thread from checkpoint to checkpoint, where they wait for each other."""
-    progress = _Progress(on_step, task.steps, len(stacks))
-    courses = [_course(task, draws.template(task.build), _weights(task, seeds), seeds, progress) for seeds in stacks]
-    with _threads(task, len(stacks)) as advance:
+    together = _Together(on_step, task.steps, len(stacks))
+    courses = [_course(task, draws.template(task.build), _weights(task, seeds), seeds, together) for seeds in stacks]
+    with _threads(together) as advance:
         for _ in task.checkpoints:
             yield _joined(advance(courses))
 
@@ -264,8 +262,9 @@ def _weights(task: _Task, seeds: Sequence[int]) -> State:
 
 
 @contextmanager
-def _threads(task: _Task, n_stacks: int) -> Iterator[Callable[[Sequence[Iterator[_Look]]], list[_Look]]]:
+def _threads(together: _Together) -> Iterator[Callable[[Sequence[Iterator[_Look]]], list[_Look]]]:
     """Give a function that takes all stacks to their next checkpoint; they share out torch's threads among them."""
+    n_stacks = together.n_stacks
     if n_stacks == 1:
         yield lambda courses: list(map(next, courses))
         return
@@ -280,7 +279,7 @@ def _threads(task: _Task, n_stacks: int) -> Iterator[Callable[[Sequence[Iterator
             try:
                 yield partial(_advance, pool)
             finally:
-                task.stopped.set()  # or an error in one stack would wait for the next checkpoint of the others
+                together.stopped.set()  # or an error in one stack would wait for the next checkpoint of the others
     finally:
         torch.set_num_threads(before)  # threads that are yet to come would start with what was set last
 
@@ -291,12 +290,12 @@ def _advance(pool: Executor, courses: Sequence[Iterator[_Look]]) -> list[_Look]:
     return [look.result() for look in failed or looks]
 
 
-class _Progress:
-    """Counts the steps of all stacks, and tells each step once, when all have done it."""
+class _Together:
+    """What stacks side by side share: a count of their steps, told once all have done one, and whether to stop."""
 
     def __init__(self, on_step: OnStep, total: int, n_stacks: int) -> None:
         self.on_step, self.total, self.n_stacks = on_step, total, n_stacks
-        self.done, self.lock = 0, threading.Lock()
+        self.done, self.lock, self.stopped = 0, threading.Lock(), threading.Event()
 
     def advance(self) -> None:
         with self.lock:
@@ -306,7 +305,7 @@ class _Progress:
 
 
 def _course(
-    task: _Task, model: nn.Module, state: State, seeds: Sequence[int], progress: _Progress
+    task: _Task, model: nn.Module, state: State, seeds: Sequence[int], together: _Together
 ) -> Generator[_Look, None, None]:
     """Train one stack; what comes out are its looks at the checkpoints."""
     config, device = task.config, task.inputs.device
@@ -325,7 +324,7 @@ def _course(
             yield _Look(kept(model, state), torch.stack(recent).mean(dim=0), task.val_loss(model, state))
             recent.clear()
             model.train()
-        if step == total or task.stopped.is_set():
+        if step == total or together.stopped.is_set():
             break
         rows = next(batches)  # (S, B)
         inputs, targets = _taken(task.inputs, rows), _taken(task.targets, rows)  # (S, B, W), (S, B, L)
@@ -333,7 +332,7 @@ def _course(
         recent.append(_mean(loss.value(residual)))  # (S,)
         learner.pull_back(loss.derivative(residual) / residual[0].numel())
         optimizer.step()
-        progress.advance()
+        together.advance()
 
 
 def _mean(losses: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class SpectraStages:
         self.added = (*(name for name in self._laws if name not in self.splits), COMPOSED)
         self._seen: set[tuple[Path, str]] = set()
         self._described: set[int] = set()
-        self._stages: dict[tuple[str, int], Stage] = {}  # a table over all data seeds asks for each a hundred times
+        self._stages: dict[tuple[str, int, tuple[str, ...]], Stage] = {}
 
     @cached_property
     def world(self) -> physics.World:
@@ -100,25 +100,25 @@ class SpectraStages:
 
     def data_stage(self, split: str, seed: int) -> Stage:
         """Return the stage with a split's spectra."""
-        if (split, seed) not in self._stages:
-            self._stages[split, seed] = self._data_stage(split, seed)
-        return self._stages[split, seed]
-
-    def _data_stage(self, split: str, seed: int) -> Stage:
         if split == COMPOSED:
             made = store.fingerprint(
                 self.data_stage("train", seed).fingerprint, self.config.reported, libraries(), digests(data)
             )
             return Stage(self.folder.path / f"data/seed-{seed}" / split, made)
         law = self._law(split)
-        made_of = [
-            self.config.spectra.model_dump(mode="json"),
-            law.model_dump(mode="json"),
-            [split, seed, np.__version__],
-            digests(physics, splits, data),
-            [store.code_digest(function) for function in self._functions(law.distribution)],
-        ]
-        return Stage(self.folder.path / f"data/seed-{seed}" / split, store.fingerprint(*made_of))
+        # A table over all data seeds asks for each a hundred times; only a person's own code may change meanwhile.
+        own = tuple(store.code_digest(function) for function in self._functions(law.distribution))
+        if (split, seed, own) not in self._stages:
+            made_of = [
+                self.config.spectra.model_dump(mode="json"),
+                law.model_dump(mode="json"),
+                [split, seed, np.__version__],
+                digests(physics, splits, data),
+                list(own),
+            ]
+            found = Stage(self.folder.path / f"data/seed-{seed}" / split, store.fingerprint(*made_of))
+            self._stages[split, seed, own] = found
+        return self._stages[split, seed, own]
 
     def _functions(self, law: Any) -> list[Callable[..., Any]]:
         """Return the person's own functions in a law."""

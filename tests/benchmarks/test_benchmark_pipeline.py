@@ -1,8 +1,7 @@
 """Data and training of two seeds against a naive reference.
 
-The aim is a quarter of the naive time. It is not reached: at the speed of one core's matrix products, the arithmetic of
-two networks alone is more than a third of the naive time. The limit below is one that a single busy core keeps to; the
-ratio is printed.
+The aim is a quarter of the naive time. It is not reached; CONTRIBUTING says why. The limit below is one that a single
+busy core keeps to; the ratio is printed.
 """
 
 from __future__ import annotations
