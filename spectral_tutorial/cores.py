@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -45,17 +45,10 @@ def spread(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result
     keeps to one thread meanwhile: that is quicker for many small problems, and no result depends on how many cores
     there are.
     """
-    with workers(count()) as pool:
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(count(), initializer=_take_a_share) as pool:
         return list(pool.map(work, items))
 
 
-@contextmanager
-def workers(n: int, begin: Callable[[], None] = lambda: None) -> Iterator[Executor]:
-    """Give `n` threads with a core each, as :func:`spread` has them; each calls `begin` at first."""
-
-    def take_a_share() -> None:
-        _here.is_a_share = True  # work that is spread from this thread keeps to its one core
-        begin()
-
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n, initializer=take_a_share) as pool:
-        yield pool
+def _take_a_share() -> None:
+    """Let work that is spread from this thread keep to its one core."""
+    _here.is_a_share = True

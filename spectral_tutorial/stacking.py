@@ -22,6 +22,10 @@ State = dict[str, Tensor]
 STACKABLE = (nn.Linear, nn.ReLU, nn.GELU, nn.Tanh, SeededDropout)
 """Layers that need neither vmap nor autograd, whose overhead is as large as the arithmetic of a few small networks."""
 
+ALIGNED = 16
+"""What is learned by each seed begins at multiples of so many numbers: a processor's widest register. The fused update
+rounds by place in it, so that elsewhere a seed would depend on those before it."""
+
 
 def fits_the_batch(model: nn.Module) -> bool:
     """Whether many copies can run stacked: not with BatchNorm, torch's own dropout or recurrent layers."""
@@ -55,34 +59,34 @@ def forward(model: nn.Module, state: Mapping[str, Tensor], x: Tensor, shared: bo
 class Learner:
     """S networks that learn: their answers, and the gradients of their parameters.
 
-    Plain stacks are taken back layer by layer without autograd, others with it. The optimizer gets each seed's part of
-    each parameter as a tensor by itself. One tensor for all seeds would be fewer, but the fused update rounds by place
-    in a tensor, so a seed would depend on those beside it.
+    Plain stacks are taken back layer by layer without autograd, others with it. All that is learned lies end to end in
+    one tensor, so that the optimizer has one thing to do and not one for each seed and parameter.
 
     Parameters
     ----------
     model : Module
         The network, in training mode whenever it reads.
-    state : State
-        Parameters and buffers of all seeds.
+    initial : State
+        Parameters and buffers of all seeds to begin with.
 
     Attributes
     ----------
-    parts : list of Tensor
-        Views of what is learned, with views of the gradients as their ``grad``. The gradients of parameters that take
-        no part stay 0, so these only decay.
+    state : State
+        Parameters and buffers as they are now.
+    learned : list of Tensor
+        All that is learned, with its gradient as ``grad``: one tensor for each number type. The gradients of parameters
+        that take no part stay 0, so these only decay.
     """
 
-    def __init__(self, model: nn.Module, state: State) -> None:
-        self.model, self.state = model, state
-        learned = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        self.gradients = {name: torch.zeros_like(state[name]) for name in learned}
-        self.parts: list[Tensor] = []
-        for name, gradients in self.gradients.items():
-            for part, gradient in zip(state[name].requires_grad_().detach(), gradients, strict=True):
-                part.grad = gradient
-                self.parts.append(part)
-        self._layers = list(_layers(model, state, self.gradients)) if is_a_plain_stack(model) else None
+    def __init__(self, model: nn.Module, initial: State) -> None:
+        self.model = model
+        parameters = {name: initial[name] for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self.learned, learned = _end_to_end(parameters)
+        gradients, self.gradients = _end_to_end({name: torch.zeros_like(tensor) for name, tensor in parameters.items()})
+        for part, gradient in zip(self.learned, gradients, strict=True):
+            part.grad = gradient
+        self.state = {**initial, **{name: tensor.requires_grad_() for name, tensor in learned.items()}}
+        self._layers = list(_layers(model, self.state, self.gradients)) if is_a_plain_stack(model) else None
         self._outputs: Tensor
 
     def read(self, x: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
@@ -107,6 +111,19 @@ class Learner:
         with torch.no_grad():
             for layer in reversed(self._layers):
                 gradient = layer.pull_back(gradient)
+
+
+def _end_to_end(tensors: State) -> tuple[list[Tensor], State]:
+    """Copy tensors ``(S, ...)`` into one for each number type; return these, and views in the shapes they had."""
+    whole, views = [], {}
+    for kind in dict.fromkeys(tensor.dtype for tensor in tensors.values()):
+        same = {name: tensor for name, tensor in tensors.items() if tensor.dtype == kind}
+        rooms = [len(tensor) * -(-tensor[0].numel() // ALIGNED) * ALIGNED for tensor in same.values()]
+        whole.append(next(iter(same.values())).new_zeros(sum(rooms)))
+        for (name, tensor), room in zip(same.items(), whole[-1].split(rooms), strict=True):
+            views[name] = room.view(len(tensor), -1)[:, : tensor[0].numel()].view(tensor.shape)
+            views[name].copy_(tensor)
+    return whole, views
 
 
 def _layers(model: nn.Sequential, state: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Iterator[_Layer]:
@@ -155,7 +172,7 @@ class _ReLU:
         return self.y
 
     def pull_back(self, gradient: Tensor) -> Tensor:
-        return gradient.masked_fill(self.y <= 0, 0)
+        return gradient * self.y.sign()  # 0 or 1; a mask of booleans would take several times as long
 
 
 class _Smooth:

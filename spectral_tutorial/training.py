@@ -1,11 +1,10 @@
 """One visible loop that trains all seeds at once.
 
 The weights of S networks are stacked along a first axis and one batched matrix product serves them all, at a fraction
-of what a loop for each seed would cost. Many seeds make several stacks, which go side by side from checkpoint to
-checkpoint, a core or more each. Seeds share the spectra and nothing else: initial weights, order of the batches and
-dropout masks come from each seed's own generators, so adding a seed changes no other seed's draws. Whether rounding
-depends on how many are stacked is up to the processor's matrix routines; where it does, differences start near 1e-7 and
-grow with the number of steps.
+of what a loop for each seed would cost. Many seeds make several stacks, which take turns. Seeds share the spectra and
+nothing else: initial weights, order of the batches and dropout masks come from each seed's own generators, so adding a
+seed changes no other seed's draws. Whether rounding depends on how many are stacked is up to the processor's matrix
+routines; where it does, differences start near 1e-7 and grow with the number of steps.
 
 Axes: ``S`` seeds and ``C`` checkpoints first, then ``N`` or ``B`` spectra, ``W`` bins or ``L`` components.
 """
@@ -13,19 +12,17 @@ Axes: ``S`` seeds and ``C`` checkpoints first, then ``N`` or ``B`` spectra, ``W`
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Executor, wait
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spectral_tutorial import cores, draws, stacking
+from spectral_tutorial import draws, stacking
 from spectral_tutorial.draws import Build
 from spectral_tutorial.models import SeededDropout
 from spectral_tutorial.reading import config_error, show
@@ -38,7 +35,7 @@ OnCheckpoint = Callable[[int, State], None]
 """Takes a step and the weights of all seeds at it."""
 
 OnStep = Callable[[int, int], None]
-"""Takes the steps done and their total; it may be called from another thread."""
+"""Takes the steps done and their total."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +62,8 @@ LOG_CHECKPOINTS = 24
 EVALUATION_ROWS = 1024
 """Spectra read at a time when nothing is learned from them."""
 
-STACKS = 4
-"""Stacks of seeds that go side by side at most: the threads of more would wait for Python's interpreter lock."""
+SEEDS_A_THREAD = 3
+"""Seeds that are stacked for each of torch's threads: what more of them learn would leave the cache between steps."""
 
 LOSS_ROWS = 65_536
 """Spectra whose losses are held at a time: the memory for a large validation split does not grow with it."""
@@ -174,16 +171,15 @@ def train(
     inputs, targets, val_inputs, val_targets = (tensor.to(device) for tensor in (*train_set, *val_set))
     task = _Task(config, build, inputs, targets, val_inputs, val_targets)
     if fits_the_batch(model):
-        looks = _side_by_side(task, _stacks(model, seeds, device), on_step)
+        looks = _by_turns(task, _stacks(model, seeds, device), on_step)
     else:
         log.info("%s cannot be stacked: its %d seeds are trained one after another", type(model).__name__, len(seeds))
         looks = _in_turn(task, seeds, on_step)
     train_loss, val_loss = [], []
-    with closing(looks):  # an error of on_checkpoint ends the threads at once
-        for step, look in zip(task.checkpoints, looks, strict=True):
-            on_checkpoint(step, look.state)
-            train_loss.append(look.train_loss)
-            val_loss.append(look.val_loss)
+    for step, look in zip(task.checkpoints, looks, strict=True):
+        on_checkpoint(step, look.state)
+        train_loss.append(look.train_loss)
+        val_loss.append(look.val_loss)
     steps = np.array(task.checkpoints)
     return History(tuple(seeds), steps, steps / task.steps_per_epoch, _seeds_first(train_loss), _seeds_first(val_loss))
 
@@ -240,20 +236,24 @@ def _joined(looks: Sequence[_Look]) -> _Look:
 
 
 def _stacks(model: nn.Module, seeds: Sequence[int], device: torch.device) -> list[list[int]]:
-    """Which seeds are stacked together: a stack for each core, but none of one seed alone, which would be slower."""
+    """Which seeds are stacked together."""
+    size = SEEDS_A_THREAD * torch.get_num_threads()
     if device.type != "cpu" or not stacking.is_a_plain_stack(model):
-        return [list(seeds)]
-    count = max(1, min(cores.count(), torch.get_num_threads(), len(seeds) // 2, STACKS))
-    return [part.tolist() for part in np.array_split(seeds, count)]
+        size = len(seeds)  # the overhead of a step is then larger than what the cache can save
+    return [list(seeds[first : first + size]) for first in range(0, len(seeds), size)]
 
 
-def _side_by_side(task: _Task, stacks: Sequence[Sequence[int]], on_step: OnStep) -> Generator[_Look, None, None]:
-    """Train several stacks, each in its own thread from checkpoint to checkpoint, where they wait for each other."""
-    together = _Together(on_step, task.steps, len(stacks))
-    courses = [_course(task, draws.template(task.build), _weights(task, seeds), seeds, together) for seeds in stacks]
-    with _threads(together) as advance:
-        for _ in task.checkpoints:
-            yield _joined(advance(courses))
+def _by_turns(task: _Task, stacks: Sequence[Sequence[int]], on_step: OnStep) -> Iterator[_Look]:
+    """Train several stacks, one after another from each checkpoint to the next, and give their looks together."""
+    done = count(1)
+
+    def advance() -> None:
+        step, rest = divmod(next(done), len(stacks))
+        if rest == 0:
+            on_step(step, task.steps)
+
+    courses = [_course(task, draws.template(task.build), _weights(task, seeds), seeds, advance) for seeds in stacks]
+    yield from map(_joined, zip(*courses, strict=True))
 
 
 def _weights(task: _Task, seeds: Sequence[int]) -> State:
@@ -261,60 +261,18 @@ def _weights(task: _Task, seeds: Sequence[int]) -> State:
     return {name: tensor.to(task.inputs.device) for name, tensor in drawn.items()}
 
 
-@contextmanager
-def _threads(together: _Together) -> Iterator[Callable[[Sequence[Iterator[_Look]]], list[_Look]]]:
-    """Give a function that takes all stacks to their next checkpoint; they share out torch's threads among them."""
-    n_stacks = together.n_stacks
-    if n_stacks == 1:
-        yield lambda courses: list(map(next, courses))
-        return
-    before = torch.get_num_threads()
-
-    def begin() -> None:
-        torch.get_num_threads()  # torch sets up a new thread at its first question, and would undo the next line
-        torch.set_num_threads(max(1, before // n_stacks))
-
-    try:
-        with cores.workers(n_stacks, begin) as pool:
-            try:
-                yield partial(_advance, pool)
-            finally:
-                together.stopped.set()  # or an error in one stack would wait for the next checkpoint of the others
-    finally:
-        torch.set_num_threads(before)  # threads that are yet to come would start with what was set last
-
-
-def _advance(pool: Executor, courses: Sequence[Iterator[_Look]]) -> list[_Look]:
-    looks = [pool.submit(next, course) for course in courses]
-    failed = [look for look in wait(looks, return_when=FIRST_EXCEPTION).done if look.exception()]
-    return [look.result() for look in failed or looks]
-
-
-class _Together:
-    """What stacks side by side share: a count of their steps, told once all have done one, and whether to stop."""
-
-    def __init__(self, on_step: OnStep, total: int, n_stacks: int) -> None:
-        self.on_step, self.total, self.n_stacks = on_step, total, n_stacks
-        self.done, self.lock, self.stopped = 0, threading.Lock(), threading.Event()
-
-    def advance(self) -> None:
-        with self.lock:
-            self.done += 1
-            if self.done % self.n_stacks == 0:
-                self.on_step(self.done // self.n_stacks, self.total)
-
-
 def _course(
-    task: _Task, model: nn.Module, state: State, seeds: Sequence[int], together: _Together
-) -> Generator[_Look, None, None]:
+    task: _Task, model: nn.Module, initial: State, seeds: Sequence[int], advance: Callable[[], None]
+) -> Iterator[_Look]:
     """Train one stack; what comes out are its looks at the checkpoints."""
     config, device = task.config, task.inputs.device
     model = model.to(device)
-    learner = Learner(model, state)
-    if not learner.parts:
+    learner = Learner(model, initial)
+    state = learner.state
+    if not learner.gradients:
         found = f"{type(model).__name__}, which has nothing to learn"
         raise config_error("training", "model_type", found, "a network with parameters")
-    optimizer = OPTIMIZERS[config.optimizer](learner.parts, lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = OPTIMIZERS[config.optimizer](learner.learned, lr=config.learning_rate, weight_decay=config.weight_decay)
     masks, batches = draws.Masks(model, seeds, device), iter(draws.Batches(len(task.inputs), config.batch_size, seeds))
     total, checkpoints, loss = task.steps, set(task.checkpoints), task.loss
     recent = [torch.full((len(seeds),), torch.nan)]  # losses since the last checkpoint, (S,) each
@@ -324,15 +282,15 @@ def _course(
             yield _Look(kept(model, state), torch.stack(recent).mean(dim=0), task.val_loss(model, state))
             recent.clear()
             model.train()
-        if step == total or together.stopped.is_set():
+        if step == total:
             break
-        rows = next(batches)  # (S, B)
+        rows = next(batches).to(device)  # (S, B)
         inputs, targets = _taken(task.inputs, rows), _taken(task.targets, rows)  # (S, B, W), (S, B, L)
         residual = learner.read(inputs, masks.draw(rows.shape[1])) - targets  # (S, B, L)
         recent.append(_mean(loss.value(residual)))  # (S,)
-        learner.pull_back(loss.derivative(residual) / residual[0].numel())
+        learner.pull_back(loss.derivative(residual) / residual.shape[1:].numel())
         optimizer.step()
-        together.advance()
+        advance()
 
 
 def _mean(losses: Tensor) -> Tensor:
@@ -342,16 +300,16 @@ def _mean(losses: Tensor) -> Tensor:
 
 def _taken(tensor: Tensor, rows: Tensor) -> Tensor:
     """Rows of a tensor by their numbers ``(S, B)``: as ``tensor[rows]``, only quicker."""
-    return tensor.index_select(0, rows.flatten().to(tensor.device)).unflatten(0, rows.shape)
+    return nn.functional.embedding(rows, tensor)
 
 
-def _in_turn(task: _Task, seeds: Sequence[int], on_step: OnStep) -> Generator[_Look, None, None]:
+def _in_turn(task: _Task, seeds: Sequence[int], on_step: OnStep) -> Iterator[_Look]:
     """Train one seed after another, and give their looks together."""
     courses = []
     for seed in seeds:
         own = draws.derived_seed(seed, "loop")  # for torch's own dropout, which draws from the global generator
         with draws.borrowed_generator(own):
-            courses.append(list(_side_by_side(task, [[seed]], on_step)))
+            courses.append(list(_by_turns(task, [[seed]], on_step)))
     yield from map(_joined, zip(*courses, strict=True))
 
 

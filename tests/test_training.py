@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -184,9 +182,13 @@ def test_log_spaced_checkpoints_start_at_the_untrained_network_and_grow_apart() 
     assert np.all(np.diff(np.diff(steps)) >= -2)
 
 
-def test_history_counts_steps_and_epochs_and_averages_the_losses_in_between(task: tuple[Pair, Pair]) -> None:
+def test_history_counts_steps_and_epochs_and_averages_the_losses_in_between(
+    task: tuple[Pair, Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """90 spectra in batches of 32 are 3 steps an epoch, the last batch a small one."""
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[int, int]] = []  # a step is told once, when all stacks have done it
+    monkeypatch.setattr(training, "SEEDS_A_THREAD", 3)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     config = training_config(epochs=2, checkpoint_by="step", checkpoint_every_n_step=3)
     kept: list[int] = []
     history = training.train(
@@ -213,15 +215,13 @@ def test_losses_are_pytorchs_and_so_are_their_derivatives(name: str) -> None:
     torch.testing.assert_close(loss.derivative(residual), torch.autograd.grad(expected.sum(), residual)[0])
 
 
-def test_stacks_side_by_side_equal_one_stack(task: tuple[Pair, Pair], monkeypatch: pytest.MonkeyPatch) -> None:
-    config, threads = training_config(dropout_rate=0.2, epochs=3), torch.get_num_threads()
-    results = {}
-    for count in (1, 2, 3):
-        parts = [part.tolist() for part in np.array_split(SEEDS, count)]
-        monkeypatch.setattr(training, "_stacks", lambda *_, parts=parts: parts)
-        results[count] = run(config, task, SEEDS)
-        assert torch.get_num_threads() == threads
-    history, kept = results.pop(1)
+def test_stacks_that_take_turns_equal_one_stack(task: tuple[Pair, Pair], monkeypatch: pytest.MonkeyPatch) -> None:
+    config, results = training_config(dropout_rate=0.2, epochs=3), {}
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    for size in (8, 3, 1):
+        monkeypatch.setattr(training, "SEEDS_A_THREAD", size)
+        results[size] = run(config, task, SEEDS)
+    history, kept = results.pop(8)
     for other, weights in results.values():
         np.testing.assert_allclose(other.val_loss, history.val_loss, rtol=1e-5)
         np.testing.assert_allclose(other.train_loss, history.train_loss, rtol=1e-5)
@@ -230,37 +230,16 @@ def test_stacks_side_by_side_equal_one_stack(task: tuple[Pair, Pair], monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("seeds", "available", "expected"), [(1, 8, [1]), (3, 8, [3]), (5, 2, [3, 2]), (5, 1, [5]), (64, 8, [16] * 4)]
+    ("seeds", "threads", "expected"), [(1, 8, [1]), (5, 1, [3, 2]), (5, 2, [5]), (16, 2, [6, 6, 4]), (64, 16, [48, 16])]
 )
-def test_a_stack_for_each_core_but_never_one_seed_alone(
-    monkeypatch: pytest.MonkeyPatch, seeds: int, available: int, expected: list[int]
+def test_as_many_seeds_are_stacked_as_keep_all_threads_busy(
+    monkeypatch: pytest.MonkeyPatch, seeds: int, threads: int, expected: list[int]
 ) -> None:
-    monkeypatch.setattr(training.cores, "count", lambda: available)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: available)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     stacks = training._stacks(MLP(12, 3), range(seeds), torch.device("cpu"))
     assert [len(stack) for stack in stacks] == expected
     assert sum(stacks, []) == list(range(seeds))
     assert len(training._stacks(CNN(64, 3), range(seeds), torch.device("cpu"))) == 1
-
-
-@pytest.mark.parametrize("where", ["step", "checkpoint"])
-def test_an_interrupt_ends_all_stacks_at_once(
-    task: tuple[Pair, Pair], monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    """Not at the next checkpoint, which may be minutes away."""
-    config = training_config(epochs=10**5, checkpoint_by="step", checkpoint_every_n_step=10**5)
-    monkeypatch.setattr(training, "_stacks", lambda *_: [[1, 2], [3, 4]])
-    before, start = threading.active_count(), time.perf_counter()
-
-    def interrupt(step: int, _: object) -> None:
-        if where == "checkpoint" or step == 3:
-            raise KeyboardInterrupt
-
-    hook = {"on_checkpoint" if where == "checkpoint" else "on_step": interrupt}
-    with pytest.raises(KeyboardInterrupt):
-        training.train(config, mlp(config), *task, seeds=range(1, 5), **hook)  # type: ignore[arg-type]
-    assert threading.active_count() == before
-    assert time.perf_counter() - start < 10
 
 
 def test_checkpoints_are_copies_without_masks(task: tuple[Pair, Pair]) -> None:
