@@ -261,7 +261,7 @@ class InputTransform:
         ``input_transform`` of training.yaml.
     """
 
-    BLOCK = 1024
+    BLOCK = 256  # what one of them needs in between stays in the cache
 
     def __init__(self, kind: str) -> None:
         self.log = kind.startswith("log")

@@ -94,9 +94,8 @@ class Learner:
         if self._layers is None:
             self._outputs = forward(self.model, {**self.state, **masks}, x, shared=False)
             return self._outputs.detach()
-        with torch.no_grad():
-            for layer in self._layers:
-                x = layer.forward(x, masks)
+        for layer in self._layers:
+            x = layer.forward(x, masks)
         return x
 
     def pull_back(self, gradient: Tensor) -> None:
@@ -108,9 +107,8 @@ class Learner:
                 if part is not None:
                     place.copy_(part)
             return
-        with torch.no_grad():
-            for layer in reversed(self._layers):
-                gradient = layer.pull_back(gradient)
+        for layer in reversed(self._layers):
+            gradient = layer.pull_back(gradient)
 
 
 def _end_to_end(tensors: State) -> tuple[list[Tensor], State]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import count
 
 import numpy as np
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 from spectral_tutorial import draws, stacking
 from spectral_tutorial.draws import Build
 from spectral_tutorial.models import SeededDropout
+from spectral_tutorial.optimizers import OPTIMIZERS
 from spectral_tutorial.reading import config_error, show
 from spectral_tutorial.sections import TrainingConfig
 from spectral_tutorial.stacking import Learner, State, fits_the_batch
@@ -51,19 +51,17 @@ LOSSES = {
     "mae": Loss(torch.abs, torch.sign),
     "huber": Loss(lambda r: torch.where(r.abs() < 1, r.square() / 2, r.abs() - 0.5), lambda r: r.clamp(-1, 1)),
 }
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adamw": partial(torch.optim.AdamW, fused=True),
-    "adam": partial(torch.optim.Adam, fused=True),
-    "sgd": partial(torch.optim.SGD, fused=True),
-}
 LOG_CHECKPOINTS = 24
 """Checkpoints after step 0 that ``checkpoint_by: log`` asks for; the first few coincide and are merged."""
 
 EVALUATION_ROWS = 1024
 """Spectra read at a time when nothing is learned from them."""
 
-SEEDS_A_THREAD = 3
+SEEDS_A_THREAD = 2
 """Seeds that are stacked for each of torch's threads: what more of them learn would leave the cache between steps."""
+
+FEWEST_SEEDS = 4
+"""Seeds that are stacked at least: what a step costs beside the arithmetic is shared by them."""
 
 LOSS_ROWS = 65_536
 """Spectra whose losses are held at a time: the memory for a large validation split does not grow with it."""
@@ -237,7 +235,7 @@ def _joined(looks: Sequence[_Look]) -> _Look:
 
 def _stacks(model: nn.Module, seeds: Sequence[int], device: torch.device) -> list[list[int]]:
     """Which seeds are stacked together."""
-    size = SEEDS_A_THREAD * torch.get_num_threads()
+    size = max(FEWEST_SEEDS, SEEDS_A_THREAD * torch.get_num_threads())
     if device.type != "cpu" or not stacking.is_a_plain_stack(model):
         size = len(seeds)  # the overhead of a step is then larger than what the cache can save
     return [list(seeds[first : first + size]) for first in range(0, len(seeds), size)]
@@ -272,7 +270,7 @@ def _course(
     if not learner.gradients:
         found = f"{type(model).__name__}, which has nothing to learn"
         raise config_error("training", "model_type", found, "a network with parameters")
-    optimizer = OPTIMIZERS[config.optimizer](learner.learned, lr=config.learning_rate, weight_decay=config.weight_decay)
+    update = OPTIMIZERS[config.optimizer](learner.learned, config.learning_rate, config.weight_decay)
     masks, batches = draws.Masks(model, seeds, device), iter(draws.Batches(len(task.inputs), config.batch_size, seeds))
     total, checkpoints, loss = task.steps, set(task.checkpoints), task.loss
     recent = [torch.full((len(seeds),), torch.nan)]  # losses since the last checkpoint, (S,) each
@@ -289,7 +287,7 @@ def _course(
         residual = learner.read(inputs, masks.draw(rows.shape[1])) - targets  # (S, B, L)
         recent.append(_mean(loss.value(residual)))  # (S,)
         learner.pull_back(loss.derivative(residual) / residual.shape[1:].numel())
-        optimizer.step()
+        update()
         advance()
 
 

@@ -70,7 +70,7 @@ def test_a_module_imports_only_from_those_above_it(name: str) -> None:
 @pytest.mark.parametrize(
     ("library", "allowed"),
     [
-        ("torch", "models stacking draws training pipeline sweep"),
+        ("torch", "models stacking draws optimizers training pipeline sweep"),
         ("matplotlib", "figures plots experiment"),
         ("pandas", "analysis figures pipeline results experiment sweep"),
         ("safetensors", "pipeline"),
@@ -90,7 +90,7 @@ def test_who_may_know_what(library: str, allowed: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["physics", "models", "stacking", "draws", "training", "limits", "analysis", "variants"]
+    "name", ["physics", "models", "stacking", "draws", "optimizers", "training", "limits", "analysis", "variants"]
 )
 def test_no_files_where_numbers_are_made(name: str) -> None:
     nodes = [node for path in parts(name) for node in ast.walk(tree(path))]

@@ -13,6 +13,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from spectral_tutorial import draws, stacking, training
 from spectral_tutorial.models import MLP, SeededDropout
+from spectral_tutorial.optimizers import OPTIMIZERS
 from spectral_tutorial.reading import ConfigError
 from spectral_tutorial.sections import TrainingConfig
 
@@ -198,7 +199,7 @@ def test_the_gradients_of_a_plain_stack_are_those_of_autograd(frozen: int | None
     )
 
 
-@pytest.mark.parametrize("optimizer", training.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_no_update_depends_on_the_seeds_before(optimizer: str) -> None:
     """Bit for bit, though all that is learned lies in one tensor, and a layer of 20 numbers fills no register."""
     seeds = [1, 2, 3, 4, 5]
@@ -208,11 +209,11 @@ def test_no_update_depends_on_the_seeds_before(optimizer: str) -> None:
 
     def updated(which: slice) -> stacking.State:
         learner = stacking.Learner(draws.template(build), {name: tensor[which] for name, tensor in state.items()})
-        update = training.OPTIMIZERS[optimizer](learner.learned, lr=0.01, weight_decay=0.1)
+        update = OPTIMIZERS[optimizer](learner.learned, 0.01, 0.1)
         for _ in range(3):
             for name, gradient in gradients.items():
                 learner.gradients[name].copy_(gradient[which])
-            update.step()
+            update()
         return learner.state
 
     together = updated(slice(None))
@@ -220,3 +221,19 @@ def test_no_update_depends_on_the_seeds_before(optimizer: str) -> None:
         alone = updated(slice(place, place + 1))
         assert all(torch.equal(together[name][place], alone[name][0]) for name in state)
         assert not any(torch.equal(together[name][place], state[name][place]) for name in state)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_updates_are_those_of_pytorchs_classes(optimizer: str) -> None:
+    theirs = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer]
+    generator = torch.Generator().manual_seed(0)
+    ours, other = (torch.linspace(-1, 1, 500) for _ in range(2))
+    ours.grad, other.grad = torch.zeros(500), torch.zeros(500)
+    update, expected = OPTIMIZERS[optimizer]([ours], 0.01, 0.1), theirs([other], lr=0.01, weight_decay=0.1, fused=True)
+    for _ in range(5):
+        gradient = torch.randn(500, generator=generator)
+        ours.grad.copy_(gradient)
+        other.grad.copy_(gradient)
+        update()
+        expected.step()
+        assert torch.equal(ours, other)

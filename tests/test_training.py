@@ -187,8 +187,8 @@ def test_history_counts_steps_and_epochs_and_averages_the_losses_in_between(
 ) -> None:
     """90 spectra in batches of 32 are 3 steps an epoch, the last batch a small one."""
     seen: list[tuple[int, int]] = []  # a step is told once, when all stacks have done it
-    monkeypatch.setattr(training, "SEEDS_A_THREAD", 3)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(training, "SEEDS_A_THREAD", 0)
+    monkeypatch.setattr(training, "FEWEST_SEEDS", 3)
     config = training_config(epochs=2, checkpoint_by="step", checkpoint_every_n_step=3)
     kept: list[int] = []
     history = training.train(
@@ -217,9 +217,9 @@ def test_losses_are_pytorchs_and_so_are_their_derivatives(name: str) -> None:
 
 def test_stacks_that_take_turns_equal_one_stack(task: tuple[Pair, Pair], monkeypatch: pytest.MonkeyPatch) -> None:
     config, results = training_config(dropout_rate=0.2, epochs=3), {}
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(training, "SEEDS_A_THREAD", 0)
     for size in (8, 3, 1):
-        monkeypatch.setattr(training, "SEEDS_A_THREAD", size)
+        monkeypatch.setattr(training, "FEWEST_SEEDS", size)
         results[size] = run(config, task, SEEDS)
     history, kept = results.pop(8)
     for other, weights in results.values():
@@ -230,7 +230,7 @@ def test_stacks_that_take_turns_equal_one_stack(task: tuple[Pair, Pair], monkeyp
 
 
 @pytest.mark.parametrize(
-    ("seeds", "threads", "expected"), [(1, 8, [1]), (5, 1, [3, 2]), (5, 2, [5]), (16, 2, [6, 6, 4]), (64, 16, [48, 16])]
+    ("seeds", "threads", "expected"), [(1, 8, [1]), (5, 1, [4, 1]), (8, 2, [4, 4]), (8, 4, [8]), (64, 16, [32, 32])]
 )
 def test_as_many_seeds_are_stacked_as_keep_all_threads_busy(
     monkeypatch: pytest.MonkeyPatch, seeds: int, threads: int, expected: list[int]

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from spectral_tutorial import analysis, data, draws, models, stacking, store, training
+from spectral_tutorial import analysis, data, draws, models, optimizers, stacking, store, training
 from spectral_tutorial.data import InputTransform, Spectra
 from spectral_tutorial.pipeline import answers
 from spectral_tutorial.pipeline.answers import KEPT_SPECTRA, Read, Respondent
@@ -64,7 +64,7 @@ class NetworkStages(SpectraStages):
             [self.data_stage(split, data_seed).fingerprint for split in self._ingredients(variant)],
             [asdict(shown) if (shown := named(variant).shown) else None],
             [np.__version__, torch.__version__],
-            digests(data, models, stacking, draws, training),
+            digests(data, models, stacking, draws, optimizers, training),
             [store.code_digest(module) for module in own],
         ]
         folder = self.folder.path / "runs"

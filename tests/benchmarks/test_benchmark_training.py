@@ -17,7 +17,7 @@ from helpers import IDLE, seconds, shipped
 from spectral_tutorial import draws, models, training
 
 BINS, LINES, HIDDEN, SPECTRA = 1024, 20, (128, 64), 4096
-EPOCHS = 2
+EPOCHS = 5
 AIM_PLAIN, AIM_LIMIT = 0.4, 0.4
 ALLOWED_PLAIN, ALLOWED_LIMIT = 0.8, 0.15
 """What a machine with other work to do keeps to; the ratios are printed beside the aims."""
