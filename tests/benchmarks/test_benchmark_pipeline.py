@@ -1,7 +1,7 @@
 """Data and training of two seeds against a naive reference.
 
-The aim is a quarter of the naive time. It is not reached; CONTRIBUTING says why. The limit below is one that a single
-busy core keeps to; the ratio is printed.
+The aim is a quarter of the naive time, which is reached in some hours and missed a little in others; CONTRIBUTING says
+what keeps it there. The limit below is one that a single busy core keeps to; the ratio is printed.
 """
 
 from __future__ import annotations
