@@ -205,7 +205,8 @@ def test_no_update_depends_on_the_seeds_before(optimizer: str) -> None:
     seeds = [1, 2, 3, 4, 5]
     build: draws.Build = lambda: MLP(BINS, 20, (9, 5))  # noqa: E731
     state = draws.initial_state(build, "torch", seeds)
-    gradients = {name: torch.randn(tensor.shape) for name, tensor in state.items()}
+    generator = torch.Generator().manual_seed(0)
+    gradients = {name: torch.randn(tensor.shape, generator=generator) for name, tensor in state.items()}
 
     def updated(which: slice) -> stacking.State:
         learner = stacking.Learner(draws.template(build), {name: tensor[which] for name, tensor in state.items()})

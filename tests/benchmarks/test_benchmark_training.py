@@ -18,6 +18,7 @@ from spectral_tutorial import draws, models, training
 
 BINS, LINES, HIDDEN, SPECTRA = 1024, 20, (128, 64), 4096
 EPOCHS = 5
+"""A quarter of the shipped training: in shorter runs, what is done once a seed would count for too much."""
 AIM_PLAIN, AIM_LIMIT = 0.4, 0.4
 ALLOWED_PLAIN, ALLOWED_LIMIT = 0.8, 0.15
 """What a machine with other work to do keeps to; the ratios are printed beside the aims."""
