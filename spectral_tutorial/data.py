@@ -272,11 +272,17 @@ class InputTransform:
     def fit(self, flux: NDArray[np.float32]) -> InputTransform:
         """Measure mean ``(W,)`` and scale on the training split, ``(N, W)``, and on nothing else."""
         if self.standardize:
-            # Two passes in blocks: exact to rounding, and memory does not grow with N.
-            blocks = list(chunks(len(flux), self.BLOCK))
-            self.mean = sum(self._read(flux[rows]).sum(axis=0) for rows in blocks) / len(flux)
-            squares = sum(float(np.square(self._read(flux[rows]) - self.mean).sum()) for rows in blocks)
-            self.scale = float(np.sqrt(squares / flux.size)) or 1.0
+            # One pass in blocks, so that memory does not grow with N. What is off the first block's mean, near that of
+            # all, keeps its digits when squares are summed (Chan, Golub and LeVeque 1983).
+            near: Any = self._read(flux[: self.BLOCK]).mean(axis=0)
+            sums, squares = np.zeros(flux.shape[1]), 0.0
+            for rows in chunks(len(flux), self.BLOCK):
+                off = self._read(flux[rows]) - near
+                sums += off.sum(axis=0)
+                squares += float(np.square(off).sum())
+            beside = sums / len(flux)
+            self.mean = near + beside
+            self.scale = float(np.sqrt(max(squares / flux.size - np.square(beside).mean(), 0.0))) or 1.0
         return self
 
     def transform(self, flux: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
-"""PyTorch's optimizers, by the functions under their classes.
+"""PyTorch's optimizers, by what lies under their classes.
 
-The classes keep records at each step, and that takes as long as the update of a small network.
+The classes keep records and sort the parameters at each step, and that takes longer than the update of a small network.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
-from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 Step = Callable[[], None]
@@ -20,11 +18,17 @@ Step = Callable[[], None]
 
 def _adam(update: Callable[..., None], parameters: Sequence[Tensor], learning_rate: float, weight_decay: float) -> Step:
     """Adam (Kingma and Ba 2015) or AdamW (Loshchilov and Hutter 2019), with the constants of PyTorch's classes."""
+    gradients = _gradients(parameters)
     means, squares = ([torch.zeros_like(tensor) for tensor in parameters] for _ in range(2))
     steps = [torch.zeros((), device=tensor.device) for tensor in parameters]
-    moved = list(parameters), _gradients(parameters), means, squares
     settings = {"lr": learning_rate, "weight_decay": weight_decay, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
-    return partial(update, *moved, [], steps, **settings, amsgrad=False, maximize=False, fused=True)
+
+    def step() -> None:
+        for done in steps:
+            done.add_(1)
+        update(parameters, gradients, means, squares, [], steps, **settings, amsgrad=False, maximize=False)
+
+    return step
 
 
 def _sgd(parameters: Sequence[Tensor], learning_rate: float, weight_decay: float) -> Step:
@@ -40,8 +44,8 @@ def _gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
 
 
 OPTIMIZERS: dict[str, Callable[[Sequence[Tensor], float, float], Step]] = {
-    "adamw": partial(_adam, adamw),
-    "adam": partial(_adam, adam),
+    "adamw": partial(_adam, torch._fused_adamw_),
+    "adam": partial(_adam, torch._fused_adam_),
     "sgd": _sgd,
 }
 """By their names in training.yaml: each takes parameters with their gradients as ``grad``, the learning rate and the

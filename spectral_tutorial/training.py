@@ -40,16 +40,18 @@ OnStep = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss as a function of the residual r, output minus truth, and its derivative, both element by element."""
+    """A loss as a function of the residual r, output minus truth, and a weight times its derivative, of each."""
 
     value: Callable[[Tensor], Tensor]
-    derivative: Callable[[Tensor], Tensor]
+    derivative: Callable[[Tensor, float], Tensor]
 
 
 LOSSES = {
-    "mse": Loss(torch.square, lambda r: 2 * r),
-    "mae": Loss(torch.abs, torch.sign),
-    "huber": Loss(lambda r: torch.where(r.abs() < 1, r.square() / 2, r.abs() - 0.5), lambda r: r.clamp(-1, 1)),
+    "mse": Loss(torch.square, lambda r, weight: r * (2 * weight)),
+    "mae": Loss(torch.abs, lambda r, weight: r.sign() * weight),
+    "huber": Loss(
+        lambda r: torch.where(r.abs() < 1, r.square() / 2, r.abs() - 0.5), lambda r, weight: r.clamp(-1, 1) * weight
+    ),
 }
 LOG_CHECKPOINTS = 24
 """Checkpoints after step 0 that ``checkpoint_by: log`` asks for; the first few coincide and are merged."""
@@ -62,6 +64,9 @@ SEEDS_A_THREAD = 2
 
 FEWEST_SEEDS = 4
 """Seeds that are stacked at least: what a step costs beside the arithmetic is shared by them."""
+
+HELD_ROWS = 1024
+"""Spectra whose residuals wait until their losses are found together: for a batch alone it takes as long as a layer."""
 
 LOSS_ROWS = 65_536
 """Spectra whose losses are held at a time: the memory for a large validation split does not grow with it."""
@@ -80,7 +85,7 @@ class History:
     epoch : array, shape (C,)
         The same in passes through the training split.
     train_loss : array, shape (S, C)
-        Mean loss of the batches since the checkpoint before (NaN at step 0).
+        Mean loss over the batches since the checkpoint before, each spectrum counted alike (NaN at step 0).
     val_loss : array, shape (S, C)
         Loss over the validation split.
     """
@@ -211,11 +216,10 @@ class _Task:
 
     def val_loss(self, model: nn.Module, state: State) -> Tensor:
         """Loss of each seed over the validation split, ``(S,)``."""
-        blocks = zip(self.val_inputs.split(LOSS_ROWS), self.val_targets.split(LOSS_ROWS), strict=True)
-        parts = [
-            _mean(self.loss.value(predict(model, state, x) - y)) * (len(x) / len(self.val_inputs)) for x, y in blocks
-        ]
-        return torch.stack(parts).sum(dim=0)
+        mean = _MeanLoss(self.loss)
+        for x, y in zip(self.val_inputs.split(LOSS_ROWS), self.val_targets.split(LOSS_ROWS), strict=True):
+            mean.add(predict(model, state, x) - y)
+        return mean.value()
 
 
 @dataclass(frozen=True)
@@ -228,6 +232,8 @@ class _Look:
 
 
 def _joined(looks: Sequence[_Look]) -> _Look:
+    if len(looks) == 1:
+        return looks[0]
     state = {name: torch.cat([look.state[name] for look in looks]) for name in looks[0].state}
     losses = (torch.cat([getattr(look, name) for look in looks]) for name in ("train_loss", "val_loss"))
     return _Look(state, *losses)
@@ -273,32 +279,70 @@ def _course(
     update = OPTIMIZERS[config.optimizer](learner.learned, config.learning_rate, config.weight_decay)
     masks, batches = draws.Masks(model, seeds, device), iter(draws.Batches(len(task.inputs), config.batch_size, seeds))
     total, checkpoints, loss = task.steps, set(task.checkpoints), task.loss
-    recent = [torch.full((len(seeds),), torch.nan)]  # losses since the last checkpoint, (S,) each
+    spectra, recent = _Table(task.inputs, len(seeds) * min(len(task.inputs), config.batch_size)), _MeanLoss(loss)
 
     for step in range(total + 1):
         if step in checkpoints:
-            yield _Look(kept(model, state), torch.stack(recent).mean(dim=0), task.val_loss(model, state))
-            recent.clear()
+            train_loss = recent.value() if step else torch.full((len(seeds),), torch.nan, device=device)
+            yield _Look(kept(model, state), train_loss, task.val_loss(model, state))
+            recent = _MeanLoss(loss)
             model.train()
         if step == total:
             break
         rows = next(batches).to(device)  # (S, B)
-        inputs, targets = _taken(task.inputs, rows), _taken(task.targets, rows)  # (S, B, W), (S, B, L)
+        inputs, targets = spectra.take(rows), nn.functional.embedding(rows, task.targets)  # (S, B, W), (S, B, L)
         residual = learner.read(inputs, masks.draw(rows.shape[1])) - targets  # (S, B, L)
-        recent.append(_mean(loss.value(residual)))  # (S,)
-        learner.pull_back(loss.derivative(residual) / residual.shape[1:].numel())
+        recent.add(residual)
+        learner.pull_back(loss.derivative(residual, 1 / residual.shape[1:].numel()))
         update()
         advance()
 
 
-def _mean(losses: Tensor) -> Tensor:
-    """Average over spectra and all L outputs: ``(S, B, L)`` to ``(S,)``."""
-    return losses.mean(dim=(1, 2))
+class _MeanLoss:
+    """Mean loss of each seed over spectra and all L outputs, whose residuals ``(S, B, L)`` come in parts."""
+
+    def __init__(self, loss: Loss) -> None:
+        self.loss = loss
+        self.held: list[Tensor] = []
+        self.sums: list[Tensor] = []
+        self.n = 0
+
+    def add(self, residual: Tensor) -> None:
+        self.held.append(residual)
+        if len(self.held) * residual.shape[1] >= HELD_ROWS:
+            self._count()
+
+    def value(self) -> Tensor:
+        """Return the mean ``(S,)`` of all that was added."""
+        if self.held:
+            self._count()
+        return torch.stack(self.sums).sum(dim=0) / self.n
+
+    def _count(self) -> None:
+        losses = self.loss.value(torch.cat(self.held, dim=1))
+        self.sums.append(losses.sum(dim=(1, 2)))
+        self.n += losses[0].numel()
+        self.held.clear()
 
 
-def _taken(tensor: Tensor, rows: Tensor) -> Tensor:
-    """Rows of a tensor by their numbers ``(S, B)``: as ``tensor[rows]``, only quicker."""
-    return nn.functional.embedding(rows, tensor)
+class _Table:
+    """Spectra ``(N, W)`` of which every batch is taken into the same memory, at most `rows` at a time.
+
+    There, the rows begin an odd number of cache lines apart. Were it a power of two, as in most tables of spectra, they
+    would share few places of the cache, and the gradient of the first layer would take longer.
+    """
+
+    LINE = 16  # numbers in a line of a processor's cache
+
+    def __init__(self, spectra: Tensor, rows: int) -> None:
+        self.spectra, width = spectra, spectra.shape[1]
+        self.memory = spectra.new_empty(rows, (-(-width // self.LINE) | 1) * self.LINE)[:, :width]
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Spectra ``(S, B, W)`` by their numbers ``(S, B)``; those taken before are gone."""
+        taken = self.memory[: rows.numel()]
+        torch.index_select(self.spectra, 0, rows.flatten(), out=taken)
+        return taken.view(*rows.shape, -1)
 
 
 def _in_turn(task: _Task, seeds: Sequence[int], on_step: OnStep) -> Iterator[_Look]:
@@ -318,4 +362,5 @@ def _seeds_first(losses: list[Tensor]) -> NDArray[np.float64]:
 def kept(model: nn.Module, state: State) -> State:
     """Copy what a checkpoint keeps, on the CPU: parameters and buffers, no dropout masks."""
     masks = {f"{name}.mask" for name, module in model.named_modules() if isinstance(module, SeededDropout)}
-    return {name: tensor.detach().cpu().clone() for name, tensor in state.items() if name not in masks}
+    whole = torch.contiguous_format
+    return {name: state[name].detach().cpu().clone(memory_format=whole) for name in state if name not in masks}
