@@ -328,15 +328,16 @@ class _MeanLoss:
 class _Table:
     """Spectra ``(N, W)`` of which every batch is taken into the same memory, at most `rows` at a time.
 
-    There, the rows begin an odd number of cache lines apart. Were it a power of two, as in most tables of spectra, they
-    would share few places of the cache, and the gradient of the first layer would take longer.
+    On a processor the rows there begin an odd number of cache lines apart. Were it a power of two, as in most tables of
+    spectra, they would share few places of the cache, and the gradient of the first layer would take longer.
     """
 
     LINE = 16  # numbers in a line of a processor's cache
 
     def __init__(self, spectra: Tensor, rows: int) -> None:
         self.spectra, width = spectra, spectra.shape[1]
-        self.memory = spectra.new_empty(rows, (-(-width // self.LINE) | 1) * self.LINE)[:, :width]
+        apart = (-(-width // self.LINE) | 1) * self.LINE if spectra.device.type == "cpu" else width
+        self.memory = spectra.new_empty(rows, apart)[:, :width]
 
     def take(self, rows: Tensor) -> Tensor:
         """Spectra ``(S, B, W)`` by their numbers ``(S, B)``; those taken before are gone."""

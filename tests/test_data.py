@@ -147,6 +147,17 @@ def test_other_splits_are_scaled_by_training_alone_and_in_blocks(kind: str, monk
     np.testing.assert_allclose(out, whole, rtol=1e-6, atol=1e-6)
 
 
+def test_a_small_scale_far_from_0_keeps_its_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pass: a sum of squares about 0 would lose them, and blocks differ from each other."""
+    monkeypatch.setattr(InputTransform, "BLOCK", 17)
+    drift = np.linspace(0, 5, 100)[:, None]
+    flux = (1e4 + drift + np.random.default_rng(0).normal(size=(100, 8))).astype(np.float32)
+    transform, exact = InputTransform("standardize").fit(flux), flux.astype(float)
+    np.testing.assert_allclose(transform.mean, exact.mean(axis=0), rtol=1e-14)
+    assert transform.scale == pytest.approx((exact - exact.mean(axis=0)).std(), rel=1e-12)
+    assert InputTransform("standardize").fit(np.full((40, 3), 0.7, np.float32)).scale == 1.0
+
+
 def test_flux_that_is_not_positive_has_a_finite_logarithm() -> None:
     flux = np.array([[1.0, 0.0, -0.5]], np.float32)
     np.testing.assert_allclose(InputTransform("log").fit(flux).transform(flux), [[0, np.log(1e-6), np.log(1e-6)]])

@@ -227,14 +227,15 @@ def test_no_update_depends_on_the_seeds_before(optimizer: str) -> None:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_updates_are_those_of_pytorchs_classes(optimizer: str) -> None:
     theirs = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer]
-    generator = torch.Generator().manual_seed(0)
-    ours, other = (torch.linspace(-1, 1, 500) for _ in range(2))
-    ours.grad, other.grad = torch.zeros(500), torch.zeros(500)
-    update, expected = OPTIMIZERS[optimizer]([ours], 0.01, 0.1), theirs([other], lr=0.01, weight_decay=0.1, fused=True)
+    generator, kinds = torch.Generator().manual_seed(0), (torch.float32, torch.float64)
+    ours, other = ([torch.linspace(-1, 1, 500, dtype=kind) for kind in kinds] for _ in range(2))
+    for tensor in (*ours, *other):
+        tensor.grad = torch.zeros_like(tensor)
+    update, expected = OPTIMIZERS[optimizer](ours, 0.01, 0.1), theirs(other, lr=0.01, weight_decay=0.1, fused=True)
     for _ in range(5):
         gradient = torch.randn(500, generator=generator)
-        ours.grad.copy_(gradient)
-        other.grad.copy_(gradient)
+        for tensor in (*ours, *other):
+            tensor.grad.copy_(gradient)
         update()
         expected.step()
-        assert torch.equal(ours, other)
+        assert all(map(torch.equal, ours, other))

@@ -205,6 +205,27 @@ def test_history_counts_steps_and_epochs_and_averages_the_losses_in_between(
     assert (history.val_loss[:, -1] < history.val_loss[:, 0]).all()
 
 
+@pytest.mark.parametrize("held", [1, 1024])
+def test_the_training_loss_counts_each_spectrum_alike(
+    task: tuple[Pair, Pair], held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where next to nothing is learned, the loss over an epoch is that over the split, its last batch being small."""
+    monkeypatch.setattr(training, "HELD_ROWS", held)
+    config = training_config(epochs=2, learning_rate=1e-12, checkpoint_by="step", checkpoint_every_n_step=3)
+    history = training.train(config, mlp(config), task[0], task[0], seeds=SEEDS[:2])
+    np.testing.assert_allclose(history.train_loss[:, 1:], history.val_loss[:, 1:], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("width", "apart"), [(1024, 1040), (1040, 1040), (10, 16), (512, 528)])
+def test_batches_lie_an_odd_number_of_cache_lines_apart(width: int, apart: int) -> None:
+    spectra = torch.arange(9.0 * width).view(9, width)
+    table = training._Table(spectra, 6)
+    for rows in (torch.tensor([[0, 8, 3], [8, 1, 1]]), torch.tensor([[2, 5], [7, 7]])):
+        taken = table.take(rows)
+        assert torch.equal(taken, spectra[rows])
+        assert taken.stride()[-2:] == (apart, 1)
+
+
 @pytest.mark.parametrize("name", training.LOSSES)
 def test_losses_are_pytorchs_and_so_are_their_derivatives(name: str) -> None:
     residual = torch.linspace(-3, 3, 101, dtype=torch.float64).requires_grad_()  # not at the corners of mae and huber

@@ -1,7 +1,7 @@
 """Data and training of two seeds against a naive reference.
 
-The aim is a quarter of the naive time, which is reached in some hours and missed a little in others; CONTRIBUTING says
-what keeps it there. The limit below is one that a single busy core keeps to; the ratio is printed.
+The aim is a quarter of the naive time; CONTRIBUTING says what keeps it from less. Where a core is busy with other work
+the limit is one that the other alone keeps to; the ratio is printed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import naive
 import numpy as np
 import pytest
 import torch
-from helpers import shipped
+from helpers import IDLE, shipped
 
 from spectral_tutorial import data, draws, models, training
 from spectral_tutorial.data import InputTransform
@@ -54,4 +54,4 @@ def test_data_and_training_take_a_fraction_of_the_naive_time(capsys: pytest.Capt
         print(f"\ndata and training of 2 seeds: {fast:.2f} s, naive {slow:.2f} s, ratio {fast / slow:.3f} (aim {AIM})")
     losses = [loss for side in rounds[0] for loss in side[1]]
     assert losses == pytest.approx([np.mean(losses)] * 4, rel=0.5), "both learn the same"
-    assert fast <= ALLOWED * slow
+    assert fast <= (AIM if IDLE else ALLOWED) * slow
