@@ -81,8 +81,9 @@ class Learner:
     def __init__(self, model: nn.Module, initial: State) -> None:
         self.model = model
         parameters = {name: initial[name] for name, parameter in model.named_parameters() if parameter.requires_grad}
-        self.learned, learned = _end_to_end(parameters)
-        gradients, self.gradients = _end_to_end({name: torch.zeros_like(tensor) for name, tensor in parameters.items()})
+        plain, zeros = is_a_plain_stack(model), {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
+        self.learned, learned = _end_to_end(parameters, turned=plain)
+        gradients, self.gradients = _end_to_end(zeros, turned=plain)
         for part, gradient in zip(self.learned, gradients, strict=True):
             part.grad = gradient
         self.state = {**initial, **{name: tensor.requires_grad_() for name, tensor in learned.items()}}
@@ -111,10 +112,10 @@ class Learner:
             gradient = layer.pull_back(gradient)
 
 
-def _end_to_end(tensors: State) -> tuple[list[Tensor], State]:
+def _end_to_end(tensors: State, *, turned: bool) -> tuple[list[Tensor], State]:
     """Copy tensors ``(S, ...)`` into one for each number type; return these, and views in the shapes they had.
 
-    Matrices lie transposed, (in, out): a layer's products are quicker, forward and back.
+    Matrices that are `turned` lie transposed, (in, out): a layer's products are then quicker, forward and back.
     """
     whole, views = [], {}
     for kind in dict.fromkeys(tensor.dtype for tensor in tensors.values()):
@@ -122,9 +123,10 @@ def _end_to_end(tensors: State) -> tuple[list[Tensor], State]:
         rooms = [len(tensor) * -(-tensor[0].numel() // ALIGNED) * ALIGNED for tensor in same.values()]
         whole.append(next(iter(same.values())).new_zeros(sum(rooms)))
         for (name, tensor), room in zip(same.items(), whole[-1].split(rooms), strict=True):
-            turned = tensor.mT if tensor.dim() == 3 else tensor
-            view = room.view(len(tensor), -1)[:, : tensor[0].numel()].view(turned.shape)
-            views[name] = view.mT if tensor.dim() == 3 else view
+            transposed = turned and tensor.dim() == 3
+            shape = tensor.mT.shape if transposed else tensor.shape
+            view = room.view(len(tensor), -1)[:, : tensor[0].numel()].view(shape)
+            views[name] = view.mT if transposed else view
             views[name].copy_(tensor)
     return whole, views
 

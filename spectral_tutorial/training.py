@@ -40,7 +40,7 @@ OnStep = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss as a function of the residual r, output minus truth, and a weight times its derivative, of each."""
+    """A loss of the residual r, output minus truth, and a weight times its derivative, both element by element."""
 
     value: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor, float], Tensor]
@@ -279,7 +279,8 @@ def _course(
     update = OPTIMIZERS[config.optimizer](learner.learned, config.learning_rate, config.weight_decay)
     masks, batches = draws.Masks(model, seeds, device), iter(draws.Batches(len(task.inputs), config.batch_size, seeds))
     total, checkpoints, loss = task.steps, set(task.checkpoints), task.loss
-    spectra, recent = _Table(task.inputs, len(seeds) * min(len(task.inputs), config.batch_size)), _MeanLoss(loss)
+    most = len(seeds) * min(len(task.inputs), config.batch_size)
+    spectra, recent = _Table(task.inputs, most, apart=stacking.is_a_plain_stack(model)), _MeanLoss(loss)
 
     for step in range(total + 1):
         if step in checkpoints:
@@ -319,7 +320,7 @@ class _MeanLoss:
         return torch.stack(self.sums).sum(dim=0) / self.n
 
     def _count(self) -> None:
-        losses = self.loss.value(torch.cat(self.held, dim=1))
+        losses = self.loss.value(torch.cat(self.held, dim=1) if len(self.held) > 1 else self.held[0])
         self.sums.append(losses.sum(dim=(1, 2)))
         self.n += losses[0].numel()
         self.held.clear()
@@ -328,16 +329,17 @@ class _MeanLoss:
 class _Table:
     """Spectra ``(N, W)`` of which every batch is taken into the same memory, at most `rows` at a time.
 
-    On a processor the rows there begin an odd number of cache lines apart. Were it a power of two, as in most tables of
-    spectra, they would share few places of the cache, and the gradient of the first layer would take longer.
+    Where they may lie `apart`, rows there begin an odd number of a processor's cache lines after each other. Were it a
+    power of two, as in most tables of spectra, they would share few places of the cache, and the gradient of the first
+    layer would take longer. A person's own network may ask for rows without gaps (``x.view``).
     """
 
     LINE = 16  # numbers in a line of a processor's cache
 
-    def __init__(self, spectra: Tensor, rows: int) -> None:
+    def __init__(self, spectra: Tensor, rows: int, *, apart: bool) -> None:
         self.spectra, width = spectra, spectra.shape[1]
-        apart = (-(-width // self.LINE) | 1) * self.LINE if spectra.device.type == "cpu" else width
-        self.memory = spectra.new_empty(rows, apart)[:, :width]
+        room = (-(-width // self.LINE) | 1) * self.LINE if apart and spectra.device.type == "cpu" else width
+        self.memory = spectra.new_empty(rows, room)[:, :width]
 
     def take(self, rows: Tensor) -> Tensor:
         """Spectra ``(S, B, W)`` by their numbers ``(S, B)``; those taken before are gone."""

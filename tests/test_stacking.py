@@ -83,6 +83,19 @@ class Double(nn.Module):
         return self.layer(x) + self.offset.float()
 
 
+class Patches(nn.Module):
+    """Asks for spectra and weights without gaps and in order, as a person's own network may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Linear(4, 2)
+        self.out = nn.Parameter(torch.randn(LINES, BINS // 2) / BINS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = torch.tanh(self.patch(x.view(-1, 4))).view(len(x), -1)
+        return patches @ self.out.view(-1).view(LINES, -1).T
+
+
 def used_twice() -> nn.Module:
     relu = nn.ReLU()
     return nn.Sequential(nn.Linear(BINS, 8), relu, nn.Linear(8, 8), relu, nn.Linear(8, LINES))
@@ -99,6 +112,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "a random buffer": Noted,
     "recurrent": Recurrent,
     "two types": Double,
+    "views": Patches,
 }
 
 

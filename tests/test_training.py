@@ -216,14 +216,15 @@ def test_the_training_loss_counts_each_spectrum_alike(
     np.testing.assert_allclose(history.train_loss[:, 1:], history.val_loss[:, 1:], rtol=1e-6)
 
 
-@pytest.mark.parametrize(("width", "apart"), [(1024, 1040), (1040, 1040), (10, 16), (512, 528)])
-def test_batches_lie_an_odd_number_of_cache_lines_apart(width: int, apart: int) -> None:
+@pytest.mark.parametrize(("width", "room"), [(1024, 1040), (1040, 1040), (10, 16), (512, 528)])
+@pytest.mark.parametrize("apart", [True, False])
+def test_batches_lie_an_odd_number_of_cache_lines_apart_or_without_gaps(width: int, room: int, apart: bool) -> None:
     spectra = torch.arange(9.0 * width).view(9, width)
-    table = training._Table(spectra, 6)
+    table = training._Table(spectra, 6, apart=apart)
     for rows in (torch.tensor([[0, 8, 3], [8, 1, 1]]), torch.tensor([[2, 5], [7, 7]])):
         taken = table.take(rows)
         assert torch.equal(taken, spectra[rows])
-        assert taken.stride()[-2:] == (apart, 1)
+        assert taken.stride()[-2:] == (room if apart else width, 1)
 
 
 @pytest.mark.parametrize("name", training.LOSSES)
