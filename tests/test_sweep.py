@@ -554,7 +554,7 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         file = folder / "scheduler.json"
         start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
         deadline = time.monotonic() + 60
-        while not file.is_file() and time.monotonic() < deadline:
+        while not (file.is_file() and file.stat().st_size) and time.monotonic() < deadline:  # begun and written
             time.sleep(0.1)
         address = yaml.safe_load(file.read_text(encoding="utf-8"))["address"]
         for _ in range(2):
