@@ -132,6 +132,11 @@ def content(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {name: ((folder / name).stat().st_mtime_ns, (folder / name).read_bytes()) for name in files_in(folder)}
 
 
+def everything(folder: Path) -> tuple[set[Path], dict[str, tuple[int, bytes]]]:
+    """All that lies in a folder, empty folders and locks too, and what is in its files."""
+    return set(folder.rglob("*")), content(folder)
+
+
 def assert_same_results(exp_a: Path, exp_b: Path) -> None:
     """Assert that two experiments hold the same files: arrays bit for bit, all else byte for byte.
 

@@ -17,7 +17,7 @@ from helpers import (
     REPOSITORY,
     assert_same_results,
     combinations,
-    content,
+    everything,
     files_in,
     small_experiment,
     write_experiment,
@@ -125,7 +125,7 @@ def test_another_configurations_results_are_kept_without_overwrite(
     assert cli.main(["train", str(meta)]) == 0
     (tmp_path / "exp" / "notes.txt").write_text("my notes", encoding="utf-8")
     edit(meta, "training", lambda t: t.update(epochs=1))
-    before = content(tmp_path)
+    before = everything(tmp_path)
     for command in COMMANDS:
         caplog.clear()
         assert cli.main([command, str(meta)]) == 2
@@ -133,7 +133,7 @@ def test_another_configurations_results_are_kept_without_overwrite(
         assert "another configuration (training.yaml: epochs is 2 there and 1 here)" in message
         assert "--overwrite" in message
     assert cli.main(["validate", str(meta), "--overwrite"]) == 0
-    assert content(tmp_path) == before
+    assert everything(tmp_path) == before
     assert cli.main(["generate-data", str(meta), "--overwrite"]) == 0
     assert not (tmp_path / "exp" / "runs").exists()
     assert (tmp_path / "exp" / "notes.txt").read_text(encoding="utf-8") == "my notes"
@@ -206,13 +206,13 @@ def test_bad_input(tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: str,
     meta = write_experiment(tmp_path)
     spoil, says = BAD[fault]
     spoil(meta)
-    before = content(tmp_path)
+    before = everything(tmp_path)
     assert cli.main([command, str(meta)]) == 2
     (message,) = caplog.messages
     assert says in message
     assert "; expected " in message
     assert "\n" not in message
-    assert content(tmp_path) == before
+    assert everything(tmp_path) == before
 
 
 @pytest.mark.parametrize(
@@ -227,11 +227,11 @@ def test_validate_looks_at_variations(
 ) -> None:
     meta = write_experiment(tmp_path)
     change("analysis", lambda d: d.update(variations={"odd": variation}))(meta)
-    before = content(tmp_path)
+    before = everything(tmp_path)
     assert cli.main(["validate", str(meta)]) == 2
     (message,) = caplog.messages
     assert says in message
-    assert content(tmp_path) == before
+    assert everything(tmp_path) == before
 
 
 def below_a_file(meta: Path) -> Path:
@@ -258,12 +258,12 @@ def test_a_folder_that_cannot_be_used(
     target = where(meta)
     if target.is_relative_to("/proc") and not Path("/proc").is_dir():
         pytest.skip("no /proc here")
-    before = content(tmp_path)
+    before = everything(tmp_path)
     assert cli.main(["run", str(meta), "--exp-dir", str(target)]) == 2
     (message,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
     assert str(target) in message or repr(str(target.parent)) in message  # Windows names the file in the way
     assert "\n" not in message
-    assert content(tmp_path) == before
+    assert everything(tmp_path) == before
 
 
 def test_a_switched_off_stage_with_nothing_on_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

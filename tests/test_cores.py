@@ -51,8 +51,9 @@ def test_spread_work_comes_back_in_order_with_a_core_for_each_share() -> None:
         return item, cores.count(), blas
 
     cores_here, before = cores.count(), threadpool_info()
-    found = cores.spread(work, range(10))
-    assert [item for item, _, _ in found] == list(range(10))
+    items = range(max(10, 2 * cores_here))
+    found = cores.spread(work, items)
+    assert [item for item, _, _ in found] == list(items)
     assert {share for _, share, _ in found} == {1}
     assert {frozenset(blas) for _, _, blas in found} <= {frozenset({1}), frozenset()}
     assert (cores.count(), threadpool_info()) == (cores_here, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -247,6 +248,7 @@ def test_sliders_and_the_plane_answer_to_touch(visit: Callable[..., Visit]) -> N
     slider.scroll_into_view_if_needed()
     box = slider.bounding_box()
     opened.page.touchscreen.tap(box["x"] + 0.5 * box["width"], box["y"] + box["height"] / 2)
+    opened.settle()
     assert 0.06 < value(slider) < 0.09
     plane = opened.figure("gap").locator(".se-plane")
     plane.scroll_into_view_if_needed()
@@ -450,8 +452,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory, copy_project: Callable[[], Pat
     own = {"JUPYTER_CONFIG_DIR": str(home), "JUPYTER_DATA_DIR": str(home), "JUPYTER_RUNTIME_DIR": str(home)}
     environment = {**os.environ, **own, "PYTHONPATH": str(folder.parent)}
     environment.pop(base.BOOK_VARIABLE, None)
-    options = ["--no-browser", f"--port={port}", "--IdentityProvider.token=", "--allow-root", "--expose-app-in-browser"]
-    options += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    options = ["--no-browser", f"--port={port}", "--ServerApp.port_retries=0", "--allow-root"]
+    options += ["--IdentityProvider.token=", "--expose-app-in-browser", "--LabApp.news_url=None"]
+    options += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     command = [sys.executable, "-m", "jupyterlab", *options, "--ServerApp.disable_check_xsrf=True"]
     with (home / "log").open("w") as log:
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
@@ -460,7 +463,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory, copy_project: Callable[[], Pat
             yield f"http://127.0.0.1:{port}", home
         finally:
             server.terminate()
-            server.wait(20)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(60)
+            server.kill()
 
 
 def wait_for(ready: Callable[[], Any], seconds: float = 90.0) -> Any:
@@ -521,7 +526,7 @@ def test_in_jupyterlab_values_go_both_ways(lab: tuple[str, Path], browser: Any) 
     wait_for(lambda: python("spectrum.temperature") == before + 20)
     python("1", "spectrum.temperature = 6100.0; spectrum.lines = ['comp1', 'comp2']")
     wait_for(lambda: slider.input_value() == "6100")
-    assert roots.first.get_by_label("First line").input_value() == "comp1"
+    wait_for(lambda: roots.first.get_by_label("First line").input_value() == "comp1")
     slider.evaluate(
         """(node) => { for (let i = 1; i <= 100; i++) {
           node.value = 3000 + 10 * i;

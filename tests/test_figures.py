@@ -328,7 +328,7 @@ def test_a_notebook_shows_a_figure_once(setup, tmp_path):
     draw = "from spectral_tutorial import figures\nfigure = figures.continua(range(300, 1200), [4000, 5000])"
     cells = [nbformat.v4.new_code_cell(source) for source in (setup, f"{draw}\nfigure", draw, "figure")]
     notebook = nbformat.v4.new_notebook(cells=cells)
-    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
     shown = [["image/png" in output.get("data", {}) for output in cell.outputs] for cell in cells]
     assert shown == [[], [True], [], [True]]
 

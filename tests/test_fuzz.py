@@ -257,9 +257,9 @@ BOMB = ", ".join(["a0: &a0 [1, 1]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] *
 @pytest.mark.parametrize("key", ["training.epochs", "pair", "methods"])
 def test_values_of_variations_that_grow_or_that_no_file_can_hold(meta: Path, key: str, value: str) -> None:
     analysis = {name: part for name, part in files()["analysis"].items() if name != "variations"}
-    start = time.perf_counter()
+    start = time.process_time()
     check(meta, {"analysis": f"{yaml.safe_dump(analysis)}variations: {{x: {{{key}: {value}}}}}\n".encode()})
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 @given(changes=CHANGES)

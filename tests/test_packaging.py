@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
 import subprocess
 import sys
@@ -22,6 +24,12 @@ LOCKED_EXTRAS = ("book", "test", "sweep")  # what the README's two commands need
 
 def read(name: str) -> str:
     return (REPOSITORY / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif("SPECTRAL_TUTORIAL_REQUIRE_BROWSER" not in os.environ, reason="only CI must have everything")
+@pytest.mark.parametrize("module", ["astropy.modeling.models", "distributed", "jupyterlab", "psutil", "threadpoolctl"])
+def test_ci_skips_nothing_that_another_machine_may(module: str) -> None:
+    importlib.import_module(module)
 
 
 @pytest.fixture(scope="module")

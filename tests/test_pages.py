@@ -24,7 +24,7 @@ PATIENCE = 4  # how much slower than the aim a busy machine may be
 READY = """async () => {
   await window.MathJax?.startup?.promise;
   const drawn = () => !document.querySelector(".spectral-explorer:not([data-mounted])");
-  for (let i = 0; i < 100 && !drawn(); i++) await new Promise((done) => setTimeout(done, 50));
+  for (let i = 0; i < 1200 && !drawn(); i++) await new Promise((done) => setTimeout(done, 50));
   await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
   return drawn();
 }"""

@@ -247,6 +247,19 @@ def test_an_added_seed_or_split_leaves_what_was_there(finished: Path, monkeypatc
     assert experiment.predictions().training_seeds == (124, 123, 200)
 
 
+def test_an_added_split_or_seed_changes_no_other_data(tmp_path: Path, small_run: Path) -> None:
+    """Drawn from nothing, after what was added; for weights, batches and masks see test_training.py."""
+    files = small_experiment()
+    extra = {"extra": {"n_samples": 10, "distribution": combinations(["comp1"])}}
+    files["distribution"]["splits"] = extra | files["distribution"]["splits"]
+    files["meta"]["data_seed"] = [41, 42]
+    Experiment.from_yaml(write_experiment(tmp_path, files)).generate_data()
+    for split in small_experiment()["distribution"]["splits"]:
+        place = Path("exp") / "data" / "seed-42" / split
+        assert (small_run / place).is_dir()
+        assert_same_results(tmp_path / place, small_run / place)
+
+
 def test_another_test_split_trains_the_same_networks(tmp_path: Path, small_run: Path) -> None:
     files = small_experiment()
     files["distribution"]["splits"] |= TEST_SPLIT

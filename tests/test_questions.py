@@ -268,6 +268,7 @@ def test_without_javascript_the_answers_can_be_read(visit: Callable[..., Any]) -
     assert question.get_by_text("The air presses less.").is_visible()
 
 
+WIDE = """[...document.querySelectorAll(".admonition pre")].some((box) => box.scrollWidth > box.clientWidth)"""
 UNREACHED = """[...document.querySelectorAll(".admonition pre")]
   .filter((box) => box.scrollWidth > box.clientWidth && box.tabIndex < 0).length"""
 
@@ -278,8 +279,8 @@ def test_what_was_folded_can_be_scrolled_by_keyboard(visit: Callable[..., Any]) 
     page.wait_for_timeout(1000)  # the theme has looked by then
     assert page.evaluate(UNREACHED) == 0
     page.get_by_text("Folded", exact=True).click()
-    page.wait_for_timeout(1000)  # the theme looks again once the window has been still for a moment
-    assert page.evaluate(UNREACHED) == 0
+    page.wait_for_function(WIDE)
+    page.wait_for_function(f"{UNREACHED} === 0")  # the theme looks again once the window was still for a moment
 
 
 TARGETS = """[...document.querySelectorAll(".question :is(input, .question-check button)")]
