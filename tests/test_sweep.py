@@ -493,10 +493,10 @@ def processes_of_workers() -> list[Any]:
 def test_two_workers_give_the_same_table(tmp_path: Path, table: bytes) -> None:
     pytest.importorskip("distributed")
     found, main = sweep.load(write_sweep(tmp_path)), sys.modules["__main__"]
-    before = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    before = getattr(main, "__spec__", None), getattr(main, "__file__", None), dict(os.environ)
     found.run(workers=2)
     assert found.table.read_bytes() == table
-    assert (getattr(main, "__spec__", None), getattr(main, "__file__", None)) == before
+    assert (getattr(main, "__spec__", None), getattr(main, "__file__", None), dict(os.environ)) == before
     assert not processes_of_workers()
 
 

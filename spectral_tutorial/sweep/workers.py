@@ -6,6 +6,7 @@ import ctypes
 import importlib
 import importlib.util
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -105,7 +106,7 @@ def _local_scheduler(n_workers: int) -> Iterator[str]:
     # no limit of memory: what a cell needs is not in Dask's hands, and a worker would be stopped for it
     settings = {"n_workers": n_workers, "threads_per_worker": 1, "processes": True, "memory_limit": 0}
     logs = {"dashboard_address": ":0", "silence_logs": logging.ERROR}
-    with _main_hidden(), LocalCluster(**settings, **logs) as cluster:
+    with _main_hidden(), _environment_kept(), LocalCluster(**settings, **logs) as cluster:
         yield cluster.scheduler_address
 
 
@@ -124,6 +125,21 @@ def _connected(address: str) -> Iterator[Any]:
         if not client.scheduler_info()["workers"]:
             log.warning("The scheduler at %s has no workers yet: waiting for them.", address)
         yield client
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Take back the variables that Dask sets for its workers in this process, too.
+
+    One thread for each library is among them: all that is started here later would be slow.
+    """
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextmanager
