@@ -11,8 +11,8 @@ The main path::
     st.figures.mse_trajectory(exp.trajectories())
 
 A module imports only from those before it in this list: cores, reading, sections, config, physics, splits, data,
-models, stacking, draws, optimizers, training, estimators, methods, limits, analysis, figures, store, variants,
-pipeline, results, plots, experiment, sweep, explorers, cli.
+models, stacking, draws, optimizers, training, estimators, methods, limits, analysis, figures, store, folder,
+stages, plots, variations, experiment, sweep, explorers, cli.
 """
 
 import importlib
@@ -30,7 +30,6 @@ from spectral_tutorial import (
     physics,
     splits,
     training,
-    variants,
 )
 from spectral_tutorial.config import ConfigError
 from spectral_tutorial.data import Spectra
@@ -53,7 +52,6 @@ __all__ = [
     "physics",
     "splits",
     "training",
-    "variants",
 ]
 
 

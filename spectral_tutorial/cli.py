@@ -18,7 +18,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 
-from spectral_tutorial import cores, sweep
+from spectral_tutorial import cores, sweep, variations
 from spectral_tutorial.config import ConfigError
 from spectral_tutorial.experiment import Experiment
 
@@ -30,24 +30,24 @@ def _run(experiment: Experiment, everything: bool) -> None:
 
 
 def _generate(experiment: Experiment, everything: bool) -> None:
-    experiment.generate_data()
+    experiment._generate_data()
 
 
 def _train(experiment: Experiment, everything: bool) -> None:
-    experiment.train_all(everything=everything)
+    experiment._train(everything)
 
 
 def _analyze(experiment: Experiment, everything: bool) -> None:
-    report = experiment.measure_all(everything=everything)
+    report = experiment._analyze(everything)
     log.info("\n%s", report.to_string(index=False, float_format="{:.3g}".format))
 
 
 def _plot(experiment: Experiment, everything: bool) -> None:
-    experiment.draw()
+    experiment._plot()
 
 
 def _validate(experiment: Experiment, everything: bool) -> None:
-    experiment.check_variations()  # opening the experiment has already looked at everything else
+    variations.check(experiment.config)  # opening the experiment has already looked at everything else
 
 
 COMMANDS: dict[str, tuple[Callable[[Experiment, bool], None], str]] = {

@@ -1,7 +1,6 @@
-"""An experiment, and the recipe that computes all of it.
+"""An experiment: a configuration, a folder, and everything that can be asked of them.
 
-An :class:`Experiment` is a configuration and a folder. Asking it for something computes what is missing on the way,
-leaves it in the folder, and finds it there the next time, whoever asks: a notebook, the command line, a test.
+Asking computes what is missing on the way, leaves it in the folder, and finds it there the next time, whoever asks.
 """
 
 from __future__ import annotations
@@ -12,22 +11,50 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.figure
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from spectral_tutorial import figures, store
-from spectral_tutorial.config import load
-from spectral_tutorial.data import LackingError
-from spectral_tutorial.methods import ASKED_IN_VARIATIONS, METHODS
+from spectral_tutorial import analysis, figures, limits, store, variations
+from spectral_tutorial.config import Config, load
+from spectral_tutorial.data import InputTransform, LackingError, Spectra
+from spectral_tutorial.draws import Build
+from spectral_tutorial.methods import METHODS, Fitted, Method, Network, get_method, get_network, names_of
+from spectral_tutorial.physics import World
 from spectral_tutorial.plots import PLOTS
-from spectral_tutorial.reading import config_error, one_of, show
-from spectral_tutorial.results import Results
-from spectral_tutorial.variants import VARIANTS, chosen, is_known
+from spectral_tutorial.reading import show
+from spectral_tutorial.sections import TrainingConfig
+from spectral_tutorial.stacking import State
+from spectral_tutorial.stages import KEPT_SPECTRA, Stages
 
 log = logging.getLogger(__name__)
 
 
-class Experiment(Results):
-    """A configuration, the folder of its results, everything that can be asked of them, and the recipe for it."""
+class Experiment:
+    """A configuration, the folder of its results, and everything that can be asked of them.
+
+    Parameters
+    ----------
+    config : Config
+        The five files; :meth:`from_yaml` reads them.
+    overwrite : bool
+        Whether an earlier experiment in the same folder may be deleted.
+    keep_spectra : bool
+        Whether spectra are written down, or made again from their seeds whenever they are asked for.
+
+    Raises
+    ------
+    StoreError
+        If the folder holds something else, or another experiment and `overwrite` is false.
+    """
+
+    def __init__(self, config: Config, *, overwrite: bool = False, keep_spectra: bool = True) -> None:
+        if not isinstance(config, Config):
+            raise TypeError(f"Experiment: found {config!r}; expected a Config, or Experiment.from_yaml(PATH)")
+        self.config = config
+        self._overwrite = overwrite
+        self._stages = Stages(config, overwrite, keep_spectra)
+        self._bounds: dict[tuple[str, int], NDArray[np.float64]] = {}
 
     @classmethod
     def from_yaml(cls, path: str | Path, *, exp_dir: str | Path | None = None, overwrite: bool = False) -> Experiment:
@@ -46,6 +73,8 @@ class Experiment(Results):
     def variation(self, name: str, changes: Mapping[str, Any] | None = None) -> Experiment:
         """Open an experiment that differs from this one in some keys, in the folder ``variations/NAME`` of this one.
 
+        Its spectra are not written down: their seeds bring them back.
+
         Parameters
         ----------
         name : str
@@ -61,28 +90,293 @@ class Experiment(Results):
             If the folder holds a variation with other changes.
         """
         config = self.config.variation(name) if changes is None else self.config.with_changes(changes)
-        with self._pipeline.folder.claimed():  # the outer experiment is written down before anything lies in it
+        with self._stages.folder.claimed():  # the outer experiment is written down before anything lies in it
             inner = config.with_meta(exp_dir=str(self.directory / "variations" / name))
-        return Experiment(inner, overwrite=self._overwrite)
+        return Experiment(inner, overwrite=self._overwrite, keep_spectra=False)
 
     def __repr__(self) -> str:
         return f"Experiment({self.config.file!r} -> {self.directory})"
+
+    @property
+    def directory(self) -> Path:
+        """The folder of the results."""
+        return self.config.exp_dir
+
+    @property
+    def reported(self) -> tuple[str, str]:
+        """Labels of the two reported components, x first."""
+        return self.config.reported
+
+    @property
+    def world(self) -> World:
+        """The forward model."""
+        return self._stages.world
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of all splits, ``val`` and ``oracle_train`` included where the file has none."""
+        return tuple(self._stages.splits)
+
+    # --- data and training ------------------------------------------------------------------------------------------
+
+    def data(self, split: str, *, data_seed: int | None = None) -> Spectra:
+        """Return a split's spectra, for the first data seed unless another is named.
+
+        Raises
+        ------
+        ValueError
+            If there is no such split, naming those there are.
+        """
+        if split not in (valid := (*self.splits, *self._stages.added)):
+            raise ValueError(f"no split {split!r}; expected one of {', '.join(valid)}")
+        return self._stages.spectra(split, self._seed(data_seed))
+
+    def train(self, method: str = "network") -> pd.DataFrame:
+        """Train what is not trained yet and return the loss histories.
+
+        Returns
+        -------
+        DataFrame
+            A row a checkpoint of each run: variant, data_seed, training_seed, step, epoch, train_loss, val_loss.
+            Losses are averaged over all L outputs.
+        """
+        histories = []
+        for data_seed in get_network(method).data_seeds(self.config):
+            for training_seed, folder in self._stages.runs(method, data_seed).items():
+                history = pd.read_csv(folder / "history.csv")
+                for name, value in (("training_seed", training_seed), ("data_seed", data_seed), ("variant", method)):
+                    history.insert(0, name, value)
+                histories.append(history)
+        return pd.concat(histories, ignore_index=True)
+
+    def weights(self, method: str = "network", step: int | None = None, *, data_seed: int | None = None) -> State:
+        """Return the weights of all seeds at a checkpoint, the last by default, stacked along a first axis S."""
+        return self._stages.weights(method, self._seed(data_seed), step)
+
+    def transform(self, method: str = "network", *, data_seed: int | None = None) -> InputTransform:
+        """Return what is done to flux before a network reads it, fitted on its training split."""
+        return self._stages.transform(method, self._seed(data_seed))
+
+    def outputs(
+        self,
+        flux: NDArray[np.float32],
+        method: str = "network",
+        step: int | None = None,
+        *,
+        data_seed: int | None = None,
+    ) -> NDArray[np.float32]:
+        """Return what every seed's network makes of flux ``(N, W)`` at a checkpoint: all outputs ``(S, N, L)``."""
+        inputs = self.transform(method, data_seed=data_seed).transform(flux)
+        return self._stages.networks(method, self._seed(data_seed), step)(inputs)
+
+    def builder(self, settings: TrainingConfig) -> Build:
+        """Return what makes one untrained network of some settings, for this experiment's spectra."""
+        return self._stages.builder(settings)
+
+    def estimator(self, method: str, *, data_seed: int | None = None) -> Fitted:
+        """Return a method's fitted estimator, an object in scikit-learn's form."""
+        return self._stages.estimator(method, self._seed(data_seed))
+
+    def choice(self, method: str) -> pd.DataFrame | None:
+        """Return the settings that were tried for a method, the chosen ones first; None where nothing is chosen.
+
+        Chosen on the splits train and val of the first data seed, and used for all.
+        """
+        return self._stages.choice(method)
+
+    # --- analysis ---------------------------------------------------------------------------------------------------
+
+    def trajectories(self, method: str = "network") -> pd.DataFrame:
+        """Error, bias and slope at every checkpoint of every run (columns ``analysis.TRAJECTORY_COLUMNS``)."""
+        return self._table(method, "trajectory")
+
+    def seed_status(self, method: str = "network") -> pd.DataFrame:
+        """Return what became of each run: variant, data_seed, training_seed, status."""
+        return self._table(method, "seed_status")
+
+    def final_errors(self, method: str = "network", split: str = analysis.ID_SPLIT) -> pd.DataFrame:
+        """Each run's row at its last checkpoint, for one evaluation split, with its status."""
+        self._check_split(split)
+        last = self._last(method)
+        return last[last["split"] == split].reset_index(drop=True)
+
+    def _last(self, method: str) -> pd.DataFrame:
+        return analysis.with_status(analysis.final(self.trajectories(method)), self.seed_status(method))
+
+    def _table(self, method: str, table: str) -> pd.DataFrame:
+        parts = [pd.read_csv(folder / f"{table}.csv") for folder in self._stages.predicted(method).values()]
+        return pd.concat(parts, ignore_index=True)
+
+    def predictions(
+        self, method: str = "network", split: str = analysis.OOD_SPLIT, *, data_seed: int | None = None
+    ) -> analysis.Predictions:
+        """Return what every seed predicted at every checkpoint, for the first spectra of an evaluation split.
+
+        Raises
+        ------
+        ValueError
+            If the split is learned from, or there is none of that name, or the method was not measured on this data
+            seed, naming what there is.
+        """
+        self._check_split(split)
+        seed, folders = self._seed(data_seed), self._stages.predicted(method)
+        if seed not in folders:
+            expected = ", ".join(map(str, folders))
+            raise ValueError(f"no predictions of {method} for data seed {seed}; expected one of {expected}")
+        values = store.open_array(folders[seed] / f"predictions-{split}.npy")
+        truth = self._stages.spectra(split, seed).of(*self.reported)[: values.shape[2]]
+        steps = self.trajectories(method)["step"].unique()
+        return analysis.Predictions(get_method(method).training_seeds(self.config), steps, truth, values, self.reported)
+
+    def gap_report(self, *names: str) -> pd.DataFrame:
+        """Median error of each method over live runs beside the Cramér-Rao bound.
+
+        Writes ``analysis/*.csv`` too; the files hold everything that is finished, whatever is asked for here.
+
+        Parameters
+        ----------
+        *names : str
+            Methods to compute and return; the core ones if none is named.
+        """
+        shown = list(names) or names_of(Method, core=True)
+        for name in shown:
+            self.trajectories(name)
+        known = dict.fromkeys([*METHODS, *shown])
+        finished = [name for name in known if name in shown or self._stages.is_predicted(name)]
+        networks = [name for name in finished if isinstance(get_method(name), Network)]
+        tables = {}
+        for file, kind in (("trajectory_data", "trajectory"), ("seed_status", "seed_status")):
+            if networks:
+                tables[file] = pd.concat([self._table(name, kind) for name in networks], ignore_index=True)
+        last = [self._last(name).astype({"training_seed": "Int64"}) for name in finished]
+        errors = pd.concat(last, ignore_index=True)
+        tables["gap_report"] = analysis.gap_report(errors, self._mean_bounds(errors["data_seed"].unique().tolist()))
+        tables["ratio_by_noise"] = self.ratio_by_noise(*finished)
+        for name, table in tables.items():
+            self._stages.folder.publish(f"analysis/{name}.csv", table.to_csv(index=False).encode())
+        report = tables["gap_report"]
+        return pd.concat([report[report["method"] == name] for name in shown], ignore_index=True)
+
+    def ratio_by_noise(self, *names: str) -> pd.DataFrame:
+        """Squared error over the Cramér-Rao bound on ``test``, all together and by thirds of the noise level.
+
+        Returns
+        -------
+        DataFrame
+            Columns method, component, all, quietest, middle, noisiest, see :func:`analysis.ratio_by_noise`, pooled over
+            data seeds, errors averaged over live training seeds first; low and high, quartiles of what ``all`` is for
+            each live run by itself.
+        """
+        tables = [self._ratio_by_noise(name) for name in names or names_of(Method, core=True)]
+        return pd.concat(tables, ignore_index=True)
+
+    def _ratio_by_noise(self, name: str) -> pd.DataFrame:
+        split, parts = analysis.OOD_SPLIT, []
+        for seed in self._stages.predicted(name):
+            predictions, status = self.predictions(name, data_seed=seed), self.seed_status(name)
+            alive = (status.loc[status["data_seed"] == seed, "status"] == "ok").to_numpy()
+            error = np.square(predictions.last[alive] - predictions.truth)
+            noise = self._stages.spectra(split, seed).noise_level[: error.shape[1]]
+            parts.append((error, self.bound(split, data_seed=seed), noise))
+        table = analysis.pooled_ratio_by_noise(parts)
+        table.insert(0, "component", self.reported)
+        table.insert(0, "method", name)
+        return table
+
+    def bound(
+        self,
+        split: str = analysis.OOD_SPLIT,
+        *,
+        data_seed: int | None = None,
+        continuum: NDArray[np.float64] | None = None,
+    ) -> NDArray[np.float64]:
+        """Cramér-Rao bound of the first spectra of a split: the reported abundances and the temperature are unknown.
+
+        With `continuum`, directions of log flux ``(Q, W)`` are unknown instead of the temperature, see
+        :func:`limits.fisher_information`.
+
+        Returns
+        -------
+        array, shape (N, K)
+        """
+        key = (split, self._seed(data_seed))
+        if continuum is not None or key not in self._bounds:
+            some = self.data(split, data_seed=data_seed).take(slice(0, KEPT_SPECTRA))
+            star = (some.temperature, some.abundance, some.noise_level)
+            bound = limits.cramer_rao(self.world, *star, self.world.index(self.reported), continuum)
+            if continuum is not None:
+                return bound
+            self._bounds[key] = bound
+        return self._bounds[key]
+
+    def _mean_bounds(self, data_seeds: Iterable[int]) -> dict[tuple[int, str, str], float]:
+        return {
+            (seed, split, label): float(value)
+            for seed in data_seeds
+            for split in self._stages.evaluated
+            for label, value in zip(self.reported, self.bound(split, data_seed=seed).mean(axis=0), strict=True)
+        }
+
+    @property
+    def reference_points(self) -> dict[str, NDArray[np.float64]]:
+        """Landmarks of the error plane: readers that do not look at the spectrum, judged on ``test``."""
+        return limits.reference_points(
+            *(self.data(split).of(*self.reported) for split in ("train", analysis.OOD_SPLIT))
+        )
+
+    def _seed(self, data_seed: int | None) -> int:
+        seed = self.config.meta.data_seed[0] if data_seed is None else data_seed
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise ValueError(f"data_seed: found {show(seed)}; expected a whole number from 0")
+        return int(seed)
+
+    def _check_split(self, split: str) -> None:
+        if split not in self._stages.evaluated:
+            expected = ", ".join(self._stages.evaluated)
+            raise ValueError(f"no predictions for {split!r}; expected one of {expected}")
+
+    # --- plots, and the whole recipe -------------------------------------------------------------------------------
 
     def plot(self, name: str) -> matplotlib.figure.Figure:
         """Draw one of ``PLOTS``, leave it as ``plots/NAME.png`` and return it."""
         if name not in PLOTS:
             raise ValueError(f"no plot {name!r}; expected one of {', '.join(PLOTS)}")
         figure = PLOTS[name](self)
-        self._pipeline.folder.publish(f"plots/{name}.png", figures.png(figure))
+        self._stages.folder.publish(f"plots/{name}.png", figures.png(figure))
         return figure
 
-    def generate_data(self) -> None:
+    def run(self, *, everything: bool = False) -> None:
+        """Do what the flags of the meta file ask for, with the core methods or, if asked, `everything`."""
+        flags = self.config.meta
+        if flags.generate_data:
+            self._generate_data()
+        if flags.run_training:
+            self._train(everything)
+        if flags.run_analysis:
+            self._analyze(everything)
+        self._plot()
+
+    def _generate_data(self) -> None:
         """Generate every split of every data seed."""
         for seed in self.config.meta.data_seed:
             for split in self.splits:
-                self._pipeline.data(split, seed)
+                self._stages.spectra(split, seed)
 
-    def draw(self) -> None:
+    def _train(self, everything: bool) -> None:
+        """Train all networks that this experiment has spectra for."""
+        self.possible(names_of(Network, core=not everything), self.train)
+
+    def _analyze(self, everything: bool) -> pd.DataFrame:
+        """Return the gap report of the core methods, or of all; then the variations of analysis.yaml are computed."""
+        also = everything and bool(self.config.analysis.variations)
+        if also:  # those that cannot be used are refused before anything is computed
+            variations.check(self.config)
+        report = self.gap_report(*self.possible(names_of(Method, core=not everything), self.trajectories))
+        if also:
+            self.variations_report()
+        return report
+
+    def _plot(self) -> None:
         """Draw every plot whose ingredients are there or may be made."""
         for name in PLOTS:
             try:
@@ -90,67 +384,7 @@ class Experiment(Results):
             except store.MissingError as missing:
                 log.warning("no plot %s: %s", name, missing)
 
-    def train_all(self, *, everything: bool = False) -> list[str]:
-        """Train the core variants or, if asked, `everything`; returns those that this experiment has spectra for."""
-        return self._possible(chosen(everything), self.train)
-
-    def measure_all(self, *, everything: bool = False) -> pd.DataFrame:
-        """Return the gap report of the core variants or, if asked, of `everything`, the variations included."""
-        variations = self.config.analysis.variations if everything else ()
-        if variations:  # those that cannot be used are refused before anything is computed
-            self.check_variations()
-        names = chosen(everything) + (list(METHODS) if everything else [])
-        report = self.gap_report(*self._possible(names, self.trajectories))
-        if variations:
-            self.variations_report()
-        return report
-
-    def check_variations(self) -> None:
-        """Look at every variation of analysis.yaml without computing anything.
-
-        Raises
-        ------
-        ConfigError
-            If a value of one cannot be used, or it asks for a method that there is not.
-        """
-        for name in self.config.analysis.variations:
-            self.config.variation(name)
-            self._asked_in(name)
-
-    def variations_report(self) -> pd.DataFrame:
-        """Error over the Cramér-Rao bound in every variation of analysis.yaml, for the methods asked there.
-
-        Leaves each variation's own tables in its folder.
-
-        Returns
-        -------
-        DataFrame
-            Columns variation, method, component, all, low, high, quietest, middle, noisiest, see
-            :meth:`ratio_by_noise`; and place, whether the component is the first or the second of its pair.
-        """
-        tables = []
-        for name in self.config.analysis.variations:
-            inner = self.variation(name)
-            done = inner._possible(self._asked_in(name), inner.trajectories)
-            inner.gap_report(*done)
-            place = dict(zip(inner.reported, ("first of the pair", "second of the pair"), strict=True))
-            table = inner.ratio_by_noise(*done)
-            table.insert(0, "variation", name)
-            tables.append(table.assign(place=table["component"].map(place)))
-        return pd.concat(tables, ignore_index=True)
-
-    def _asked_in(self, variation: str) -> list[str]:
-        """Variants and methods that a variation of analysis.yaml is about."""
-        asked = self.config.analysis.variations[variation].get("methods", ASKED_IN_VARIATIONS)
-        file, key = self.config.meta.analysis_config_path, f"variations.{variation}.methods"
-        if not isinstance(asked, list | tuple) or not asked:
-            raise config_error(file, key, show(asked), "a list of variants and methods")
-        for name in asked:
-            if not is_known(str(name)):
-                raise config_error(file, key, show(name), one_of([*VARIANTS, *METHODS], name))
-        return [str(name) for name in asked]
-
-    def _possible(self, names: Iterable[str], compute: Callable[[str], Any]) -> list[str]:
+    def possible(self, names: Iterable[str], compute: Callable[[str], Any]) -> list[str]:
         """Compute what can be; a method that misses a kind of spectrum here is named and left out."""
         done = []
         for name in names:
@@ -161,13 +395,6 @@ class Experiment(Results):
                 log.warning("%s is left out: %s", name, lacking)
         return done
 
-    def run(self, *, everything: bool = False) -> None:
-        """Do what the flags of the meta file ask for, with the core variants or, if asked, `everything`."""
-        flags = self.config.meta
-        if flags.generate_data:
-            self.generate_data()
-        if flags.run_training:
-            self.train_all(everything=everything)
-        if flags.run_analysis:
-            self.measure_all(everything=everything)
-        self.draw()
+    def variations_report(self) -> pd.DataFrame:
+        """Error over the Cramér-Rao bound in every variation of analysis.yaml, see :func:`variations.report`."""
+        return variations.report(self)

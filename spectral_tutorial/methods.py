@@ -1,28 +1,130 @@
-"""The readers that are no networks, as an experiment uses them: what each learns from, and what it may know.
+"""One table of methods: what each is fitted to, how, and what it may know.
 
-What they are is written in :mod:`spectral_tutorial.estimators`. They have no training seeds: fitted to the same spectra
-they answer the same. So their errors are measured over several data seeds.
+A *method* is fitted to spectra and then predicts abundances. A :class:`Network` is trained once for each training seed.
+An :class:`Estimator` (written in :mod:`spectral_tutorial.estimators`) has none: fitted to the same spectra it predicts
+the same, so its errors are measured over several data seeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import combinations
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spectral_tutorial.config import Config
 from spectral_tutorial.data import Spectra
 from spectral_tutorial.physics import World
-from spectral_tutorial.sections import SpectraConfig
+from spectral_tutorial.sections import Combination, CombinationLaw, SpectraConfig, Split, TrainingConfig
+
+ORIGINAL_TRAINING: Mapping[str, Any] = {
+    "model_type": "mlp",
+    "hidden_dims": [128, 64],
+    "dropout_rate": 0.1,
+    "activation": "relu",
+    "input_transform": "none",
+    "initialization": "kaiming_normal",
+    "epochs": 6,
+    "batch_size": 64,
+    "learning_rate": 1e-3,
+    "weight_decay": 1e-4,
+    "checkpoint_by": "ratio",
+    "checkpoint_ratio": 0.25,  # the original kept twenty; these runs are looked at for where they end
+}
+"""Training settings of the tutorial that this one descends from."""
+
+WITHOUT_EFFECT = {
+    "device", "n_bins", "n_components", "seed", "num_workers", "log_every_n_step", "test_every", "test_every_n_step",
+    "test_ratio",
+}  # fmt: skip
+"""Keys of training.yaml that do not change what is trained."""
+
+COMPOSED = "composed"
+"""Stands for spectra that :func:`spectral_tutorial.data.compose` makes from the training split itself."""
 
 RANK = 256
-"""Principal components that the linear readers look at; fixed, not chosen."""
+"""Principal components that the linear estimators look at; fixed, not chosen."""
 
 
-class Reader(Protocol):
+@dataclass(frozen=True)
+class Shown:
+    """Spectra that take the place of the last ones of the training split, so that its size stays the same.
+
+    Attributes
+    ----------
+    split : str
+        One of :func:`added_splits`, or ``COMPOSED``.
+    count : int, optional
+        How many; a quarter of the training split if not given.
+    """
+
+    split: str
+    count: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What networks and estimators have in common.
+
+    Attributes
+    ----------
+    split : str
+        The split that it learns from.
+    shown : Shown, optional
+        Spectra that it learns from besides.
+    core : bool
+        Whether a plain ``run`` computes it, or only ``run --all`` and the chapter that shows it.
+    combinations, physics : str
+        What it was allowed to know, in a word or two for tables: of held-out combinations, and of physics.
+    """
+
+    split: str = "train"
+    shown: Shown | None = None
+    core: bool = False
+    combinations: str = "none"
+    physics: str = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network(Method):
+    """One way of training the network.
+
+    Attributes
+    ----------
+    training : mapping, optional
+        Settings that stand in for those of training.yaml, all of them.
+    changes : mapping
+        Settings that differ from those of training.yaml.
+    n_seeds : int, optional
+        This many consecutive training seeds from the first configured one, instead of the configured ones.
+    """
+
+    training: Mapping[str, Any] | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    n_seeds: int | None = None
+
+    def data_seeds(self, config: Config) -> tuple[int, ...]:
+        """Data seeds over which it is measured."""
+        return config.meta.data_seed
+
+    def training_seeds(self, config: Config) -> tuple[int, ...]:
+        """Training seeds over which it is measured."""
+        configured = config.meta.training_seed
+        return configured if self.n_seeds is None else tuple(range(configured[0], configured[0] + self.n_seeds))
+
+    def settings(self, config: Config) -> TrainingConfig:
+        """Training settings."""
+        if self.training is not None:
+            return TrainingConfig.model_validate(dict(self.training))
+        return config.with_training(**self.changes).training if self.changes else config.training
+
+
+class Fitted(Protocol):
     """What is asked of a fitted estimator."""
 
     def predict(self, flux: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -32,16 +134,16 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """What a method is given to learn from.
+    """What an estimator is given to learn from.
 
     Attributes
     ----------
     config : SpectraConfig
-        Lines and ranges; only methods that know some physics look at it.
+        Lines and ranges; only estimators that know some physics look at it.
     labels : tuple of str
-        The K components to read, the two reported ones first.
+        The K components to predict, the two reported ones first.
     train, val : Spectra
-        The split that it learns from, and held-out spectra of the training law, for choosing settings.
+        The split that it learns from, and held-out spectra of the training distribution, for choosing settings.
     """
 
     config: SpectraConfig
@@ -54,46 +156,48 @@ class Task:
         """The forward model."""
         return World.from_config(self.config)
 
-    def fit(self, estimator: Any) -> Reader:
+    def fit(self, estimator: Any) -> Fitted:
         """Fit an estimator to the training split."""
-        fitted: Reader = estimator.fit(self.train.flux, self.train.of(*self.labels))
+        fitted: Fitted = estimator.fit(self.train.flux, self.train.of(*self.labels))
         return fitted
 
 
-@dataclass(frozen=True)
-class Method:
-    """One reader without training seeds.
+@dataclass(frozen=True, kw_only=True)
+class Estimator(Method):
+    """One method without training seeds.
 
     Attributes
     ----------
-    fit : callable (Task, **settings) -> Reader
-        Makes it.
-    split : str
-        The split it learns from.
+    fit : callable (Task, **settings) -> Fitted
+        Makes it and fits it.
     choose : callable (Task) -> list of dict, optional
         Tries settings on ``val``: an entry a setting, the best first; all keys but the last are settings. Done once, on
         the first data seed.
-    combinations, physics : str
-        What it was allowed to know, in a word or two for tables: of held-out combinations, and of physics.
     """
 
-    fit: Callable[..., Reader]
-    split: str = "train"
+    fit: Callable[..., Fitted]
     choose: Callable[[Task], list[dict[str, Any]]] | None = None
-    combinations: str = "none"
-    physics: str = "none"
+
+    def data_seeds(self, config: Config) -> tuple[int, ...]:
+        """Data seeds over which it is measured: those configured, and as many as the analysis asks for."""
+        seeds = config.meta.data_seed
+        return tuple(sorted({*seeds, *range(seeds[0], seeds[0] + config.analysis.n_data_seeds)}))
+
+    def training_seeds(self, config: Config) -> tuple[int, ...]:
+        """None."""
+        return ()
 
 
 # The estimators are imported where they are used: they bring scikit-learn along, which adds filters to warnings.
 
 
-def _ridge(task: Task, log: bool) -> Reader:
+def _ridge(task: Task, log: bool) -> Fitted:
     from spectral_tutorial.estimators import ridge
 
     return task.fit(ridge(log, rank=min(RANK, *task.train.flux.shape)))
 
 
-def _local(task: Task) -> Reader:
+def _local(task: Task) -> Fitted:
     from spectral_tutorial.estimators import LocalReader
 
     lines = [task.config.lines[task.config.index(label)] for label in task.labels]
@@ -101,25 +205,25 @@ def _local(task: Task) -> Reader:
     return task.fit(LocalReader(task.world.wavelength, centers, widths))
 
 
-def _observer(task: Task) -> Reader:
+def _observer(task: Task) -> Fitted:
     from spectral_tutorial.estimators import BayesianObserver
 
     return task.fit(BayesianObserver(task.world, task.labels, task.config.sampling.abundance.range))
 
 
-def _synthesis(task: Task) -> Reader:
+def _synthesis(task: Task) -> Fitted:
     from spectral_tutorial.estimators import AnalysisBySynthesis
 
     return task.fit(AnalysisBySynthesis(task.world, task.labels))
 
 
-def _decoder(task: Task, **settings: int) -> Reader:
+def _decoder(task: Task, **settings: int) -> Fitted:
     from spectral_tutorial.estimators import LogAdditiveDecoder
 
     return task.fit(LogAdditiveDecoder(**settings))
 
 
-def _flat_decoder(task: Task) -> Reader:
+def _flat_decoder(task: Task) -> Fitted:
     """Fit one whose continua are what principal component analysis would give: a flat family."""
     return _decoder(task, n_continuum=3, continuum_degree=1, degree=3)
 
@@ -132,20 +236,104 @@ def _choose_decoder(task: Task) -> list[dict[str, Any]]:
     return sorted(tried, key=lambda row: -float(row["log_likelihood"]))
 
 
-METHODS: Mapping[str, Method] = {
-    "ridge_flux": Method(partial(_ridge, log=False)),
-    "ridge_log": Method(partial(_ridge, log=True)),
-    "local": Method(_local, physics="where lines are"),
-    "observer": Method(_observer, physics="all of it"),
-    "observer_oracle": Method(_observer, split="oracle_train", combinations="that they occur", physics="all of it"),
-    "synthesis": Method(_synthesis, physics="all of it"),
-    "decoder": Method(_decoder, choose=_choose_decoder, physics="logarithms add"),
-    "decoder_flat": Method(_flat_decoder, physics="logarithms add"),
-}
-"""``ridge_flux`` and ``ridge_log`` are linear; ``local`` looks at a window around each line; ``observer`` knows the
-physics and believes the training law, ``observer_oracle`` the law with the combination; ``synthesis`` fits the true
-forward model; ``decoder`` learns a forward model from single lines, with settings chosen on ``val``, and
-``decoder_flat`` one whose continua are a mean and three components."""
+def _intervention(
+    shown: Shown | None = None, combinations: str = "none", physics: str = "none", **changes: Any
+) -> Network:
+    """Make a network that is looked at where its training begins and where it ends."""
+    ends = {"checkpoint_by": "ratio", "checkpoint_ratio": 1.0}
+    return Network(shown=shown, changes={**changes, **ends}, n_seeds=5, combinations=combinations, physics=physics)
 
-ASKED_IN_VARIATIONS = ("ridge_log", "synthesis", "decoder")
-"""What is asked in a variation that does not name its own methods."""
+
+METHODS: Mapping[str, Network | Estimator] = {
+    "network": Network(core=True),
+    "oracle": Network(split="oracle_train", core=True, combinations="1 in 4"),
+    "fooled": Network(training=ORIGINAL_TRAINING, n_seeds=32),
+    "network_flux": _intervention(input_transform="standardize"),
+    "dropout": _intervention(dropout_rate=0.1),
+    "some_pairs": _intervention(Shown("some_pairs"), "other pairs"),
+    "all_pairs": _intervention(Shown("all_pairs"), "other pairs"),
+    "shown_4": _intervention(Shown("combinations", 4), "4"),
+    "shown_16": _intervention(Shown("combinations", 16), "16"),
+    "shown_64": _intervention(Shown("combinations", 64), "64"),
+    "shown_256": _intervention(Shown("combinations", 256), "256"),
+    "composed": _intervention(Shown(COMPOSED), physics="factors multiply"),
+    "ridge_flux": Estimator(fit=partial(_ridge, log=False)),
+    "ridge_log": Estimator(fit=partial(_ridge, log=True)),
+    "local": Estimator(fit=_local, physics="where lines are"),
+    "observer": Estimator(fit=_observer, physics="all of it"),
+    "observer_oracle": Estimator(
+        fit=_observer, split="oracle_train", combinations="that they occur", physics="all of it"
+    ),
+    "synthesis": Estimator(fit=_synthesis, physics="all of it"),
+    "decoder": Estimator(fit=_decoder, choose=_choose_decoder, physics="logarithms add"),
+    "decoder_flat": Estimator(fit=_flat_decoder, physics="logarithms add"),
+}
+"""Networks first. ``network`` is the configured one; ``oracle`` the same with the held-out combination among its
+training spectra; ``fooled`` has the original's settings over 32 consecutive seeds, enough to meet dead ones. Then
+interventions, each with one thing changed: ``network_flux`` reads flux and not its logarithm; ``dropout`` switches
+units off; ``some_pairs`` and ``all_pairs`` learn from pairs of lines that are not the held-out one, ``shown_N`` from N
+spectra with the held-out combination, ``composed`` from products of its own training spectra.
+
+Of the estimators, ``ridge_flux`` and ``ridge_log`` are linear; ``local`` looks at a window around each line;
+``observer`` knows the physics and believes the training distribution, ``observer_oracle`` the one with the combination;
+``synthesis`` fits the true forward model; ``decoder`` learns a forward model from single lines, with settings chosen on
+``val``, and ``decoder_flat`` one whose continua are a mean and three components."""
+
+
+def get_method(name: str) -> Network | Estimator:
+    """Return the method of that name; ValueError naming those there are if there is none.
+
+    Beside those of ``METHODS``, ``network+N`` is the configured network with N spectra of the held-out combination in
+    the place of its last training spectra.
+    """
+    if found := re.fullmatch(r"network\+([1-9]\d{0,7})", name):
+        return Network(shown=Shown("combinations", int(found[1])), combinations=found[1])
+    if name not in METHODS:
+        raise ValueError(f"no method {name!r}; expected one of {', '.join(METHODS)}, or network+N")
+    return METHODS[name]
+
+
+def get_network(name: str) -> Network:
+    """Return the network of that name; ValueError naming those there are if it is none."""
+    found = get_method(name)
+    if not isinstance(found, Network):
+        raise ValueError(f"{name!r} has no training; expected one of {', '.join(names_of(Network))}, or network+N")
+    return found
+
+
+def get_estimator(name: str) -> Estimator:
+    """Return the estimator of that name; ValueError naming those there are if it is none."""
+    found = get_method(name)
+    if not isinstance(found, Estimator):
+        raise ValueError(f"{name!r} is a network; expected one of {', '.join(names_of(Estimator))}")
+    return found
+
+
+def names_of(kind: type[Method], core: bool = False) -> list[str]:
+    """Names of all methods of a kind, or of those that a plain ``run`` computes."""
+    return [name for name, method in METHODS.items() if isinstance(method, kind) and (method.core or not core)]
+
+
+def is_known(name: str) -> bool:
+    """Whether there is a method of that name."""
+    try:
+        return bool(get_method(name))
+    except ValueError:
+        return False
+
+
+def added_splits(config: Config, splits: Mapping[str, Split]) -> dict[str, Split]:
+    """Splits that only interventions learn from: the held-out combination, and pairs of lines that are not it."""
+    labels, quarter = config.spectra.labels, max(1, splits["train"].n_samples // 4)
+    pairs = [pair for pair in combinations(labels, 2) if set(pair) != set(config.reported)]
+    some = pairs[:: max(1, len(pairs) // 10)][:10]  # evenly spaced, so that every kind of line is among them
+
+    def equally(chosen: Sequence[tuple[str, str]]) -> CombinationLaw:
+        held = tuple(Combination(components=pair) for pair in chosen)
+        return CombinationLaw(type="component_combinations", combinations=held)
+
+    added = {"combinations": Split(n_samples=splits["train"].n_samples, distribution=splits["test"].distribution)}
+    if pairs:  # a world of two lines has no other
+        added["some_pairs"] = Split(n_samples=quarter, distribution=equally(some))
+        added["all_pairs"] = Split(n_samples=quarter, distribution=equally(pairs))
+    return added

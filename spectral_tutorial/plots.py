@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import matplotlib.figure
 import numpy as np
@@ -11,11 +12,10 @@ from numpy.typing import NDArray
 from spectral_tutorial import analysis, figures
 from spectral_tutorial.data import Spectra, stream
 from spectral_tutorial.physics import add_noise
-from spectral_tutorial.results import Results
 from spectral_tutorial.splits import draw_sampled
 
 
-def _diverse(experiment: Results) -> Spectra:
+def _diverse(experiment: Any) -> Spectra:
     """Draw six spectra that share out all lines, to show what the forward model can do; nothing learns from them."""
     world, sampling, n = experiment.world, experiment.config.spectra.sampling, 6
     rng = stream(experiment.config.meta.data_seed[0], "diverse", "everything")
@@ -27,7 +27,7 @@ def _diverse(experiment: Results) -> Spectra:
     return Spectra.from_arrays(world.wavelength, flux, labels=world.labels, **truth)
 
 
-def _live_errors(experiment: Results) -> NDArray[np.float64]:
+def _live_errors(experiment: Any) -> NDArray[np.float64]:
     """Squared error of each test spectrum, the median over live seeds, shape ``(N, K)``."""
     predictions = experiment.predictions()
     status = experiment.seed_status()
@@ -36,12 +36,12 @@ def _live_errors(experiment: Results) -> NDArray[np.float64]:
     return np.median(errors, axis=0) if alive.any() else np.full(predictions.truth.shape, np.nan)
 
 
-def _answers(experiment: Results) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float32]]]:
+def _answers(experiment: Any) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float32]]]:
     both = {split: experiment.predictions(split=split) for split in (analysis.ID_SPLIT, analysis.OOD_SPLIT)}
     return {split: (predictions.truth, predictions.last) for split, predictions in both.items()}
 
 
-PLOTS: Mapping[str, Callable[[Results], matplotlib.figure.Figure]] = {
+PLOTS: Mapping[str, Callable[[Any], matplotlib.figure.Figure]] = {
     "spectral_lines": lambda e: figures.spectral_lines(e.world, e.reported),
     "diverse_samples": lambda e: figures.diverse_samples(_diverse(e), e.world, e.reported),
     "train_samples": lambda e: figures.train_samples(e.data("train"), e.world, e.reported),

@@ -27,6 +27,9 @@ from spectral_tutorial.sections import (
 
 Array = NDArray[np.float64]
 
+LEARNED_FROM = ("train", "oracle_train")
+"""Splits that methods learn from; they are evaluated on all others."""
+
 
 def draw_uniform(low: float, high: float, kind: str, size: int | tuple[int, ...], rng: np.random.Generator) -> Array:
     """Draw from [low, high], uniformly (``uniform``) or with a uniform logarithm (``log_uniform``)."""

@@ -13,26 +13,28 @@ import inspect
 import io
 import json
 import logging
+import math
 import os
-import platform
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib.metadata import version
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import filelock
 import numpy as np
-import yaml
+import safetensors.torch
+import torch
 from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
 STATUS = "status.json"
 
-PARTS = ("data", "runs", "analysis", "plots")
-"""Folders of an experiment that are written under its own lock; each of the ``variations`` has a lock of its own."""
+IN_MEMORY = 2**26
+"""Bytes of an array without a name that is held in memory; larger ones lie in a file."""
 
 
 class StoreError(OSError):
@@ -59,6 +61,34 @@ def code_digest(function: Callable[..., Any]) -> str:
         return source_digest(Path(str(inspect.getsourcefile(function))))
     except (TypeError, OSError):
         return fingerprint(repr(getattr(function, "__qualname__", type(function))))
+
+
+def import_closure(module: ModuleType) -> dict[str, Path]:
+    """Return name and file of a module and of all that it imports from its package, directly or through others.
+
+    Imports inside functions count; the package's own ``__init__``, which imports everything for its users, does not.
+    """
+    package = module.__name__.partition(".")[0]
+    root = Path(str(import_module(package).__file__)).parent
+    found: dict[str, Path] = {}
+    todo = [module.__name__]
+    while todo:
+        name = todo.pop()
+        place = root.joinpath(*name.split(".")[1:])
+        path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        if name in found or name == package or not path.is_file():  # the last: a function or a class
+            continue
+        found[name] = path
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == package:
+                todo += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
+def closure_digest(*modules: ModuleType) -> str:
+    """Fingerprint of the code of some modules and of everything in their :func:`import_closure`."""
+    files = {name: path for module in modules for name, path in import_closure(module).items()}
+    return fingerprint({name: source_digest(path) for name, path in files.items()})
 
 
 def file_digest(path: Path) -> str:
@@ -107,13 +137,28 @@ def array_bytes(array: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def create_array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Make an .npy file of the given shape and return it mapped into memory, to be filled."""
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    if hasattr(os, "posix_fallocate"):
-        # Take the space now: on a full disk a mapped file would otherwise end the process with a signal later.
-        with path.open("r+b") as stream:
-            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+def create_array(folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any], name: str | None = None) -> NDArray[Any]:
+    """Make room for an array and return it, to be filled.
+
+    With a `name`, as ``NAME.npy`` in the folder, mapped into memory. Without one in memory or, if it is large, in a
+    nameless file of the folder, which goes with the array or with a killed process.
+    """
+    size = dtype.itemsize * math.prod(shape)
+    if name is None and size <= IN_MEMORY:
+        return np.empty(shape, dtype)
+    with ExitStack() as stack:
+        if name is None:
+            stack.enter_context(explained(folder))
+            folder.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(tempfile.TemporaryFile(dir=folder, prefix=".", suffix=".partial"))
+            array: NDArray[Any] = np.memmap(file, dtype, mode="w+", shape=shape)
+        else:
+            path = folder / f"{name}.npy"
+            array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+            file = stack.enter_context(path.open("r+b"))
+        if hasattr(os, "posix_fallocate"):
+            # Take the space now: on a full disk a mapped file would otherwise end the process with a signal later.
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
     return array
 
 
@@ -126,18 +171,20 @@ def open_array(path: Path) -> NDArray[Any]:
     return array
 
 
-@contextmanager
-def held(lock: filelock.BaseFileLock, folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder; who has to wait for another process says so."""
+def write_checkpoint(folders: list[Path], step: int, state: Mapping[str, torch.Tensor]) -> None:
+    """Write the weights ``(S, ...)`` of S seeds as ``step-N.safetensors``, each seed's into its own folder."""
+    for place, folder in enumerate(folders):
+        alone = {name: tensor[place].clone() for name, tensor in state.items()}
+        (folder / f"step-{step:06d}.safetensors").write_bytes(safetensors.torch.save(alone))
+
+
+def read_checkpoint(folder: Path, step: int) -> dict[str, torch.Tensor]:
+    """Read the weights of one seed at one step; what is no checkpoint is refused with a :class:`StoreError`."""
+    path = folder / f"step-{step:06d}.safetensors"
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        log.warning("another process is working on %s: waiting until it is done", folder)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return safetensors.torch.load(path.read_bytes())
+    except (safetensors.SafetensorError, ValueError) as problem:
+        raise StoreError(f"{path}: found no checkpoint ({problem}); expected one, or no folder here.") from None
 
 
 class Stage:
@@ -184,217 +231,42 @@ class Stage:
     def write(self) -> Iterator[Path]:
         """Give a folder to fill; when the block ends without an error it becomes the product.
 
-        Interrupted anywhere, the old product, or none, is what remains.
+        Interrupted anywhere, the old product, or none, is what remains. Whoever writes holds the experiment's lock.
         """
-        with write_together([self]) as (folder,):
-            yield folder
-
-    def _begin(self) -> Path:
         parent, name = self.directory.parent, self.directory.name
-        parent.mkdir(parents=True, exist_ok=True)
-        for leftover in self._leftovers():
-            shutil.rmtree(leftover, ignore_errors=True)
         partial = parent / f".{name}.{os.getpid()}.partial"
-        partial.mkdir()
-        return partial
-
-    def _complete(self, partial: Path) -> None:
-        files = {path.name: file_digest(path) for path in sorted(partial.iterdir())}
-        write_atomically(partial / STATUS, json_bytes({"fingerprint": self.fingerprint, "files": files}))
+        try:
+            with explained(self.directory):
+                for leftover in parent.glob(f".{name}.*.partial"):
+                    shutil.rmtree(leftover, ignore_errors=True)
+                partial.mkdir(parents=True)
+                yield partial
+                files = {path.name: file_digest(path) for path in sorted(partial.iterdir())}
+                write_atomically(partial / STATUS, json_bytes({"fingerprint": self.fingerprint, "files": files}))
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        self._replace(partial)
 
     def _replace(self, partial: Path) -> None:
-        if self.directory.exists():
-            old = self.directory.with_name(f".{self.directory.name}.{os.getpid()}.old.partial")
-            self.directory.replace(old)
+        if not self.directory.exists():
             partial.replace(self.directory)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            partial.replace(self.directory)
+            return
+        for path in self._not_ours():
+            path.replace(partial / path.name)
+        old = self.directory.with_name(f".{self.directory.name}.{os.getpid()}.old.partial")
+        self.directory.replace(old)
+        partial.replace(self.directory)
+        shutil.rmtree(old, ignore_errors=True)
 
-    def _leftovers(self) -> list[Path]:
-        """Folders that a killed process left; whoever asks holds the experiment's lock."""
-        return sorted(self.directory.parent.glob(f".{self.directory.name}.*.partial"))
+    def _not_ours(self) -> list[Path]:
+        """Files in the folder that are not part of a product: somebody put them there."""
+        status = self.status()
+        ours = {STATUS, *(status["files"] if status else ())}
+        return [path for path in self.directory.iterdir() if status and path.name not in ours]
 
-
-@contextmanager
-def write_together(stages: Sequence[Stage]) -> Iterator[list[Path]]:
-    """Give a folder to fill for each of several stages that are made at once; see :meth:`Stage.write`.
-
-    Killed between two of the last renames, :func:`recovered` does the others.
-    """
-    partials: list[Path] = []
-    try:
-        with explained(Path(os.path.commonpath([stage.directory for stage in stages]))):
-            for stage in stages:
-                partials.append(stage._begin())
-            yield partials
-            for stage, partial in zip(stages, partials, strict=True):
-                stage._complete(partial)
-    except BaseException:
-        for partial in partials:
-            shutil.rmtree(partial, ignore_errors=True)
-        raise
-    for stage, partial in zip(stages, partials, strict=True):
-        stage._replace(partial)
-
-
-def recovered(stages: Iterable[Stage]) -> bool:
-    """Whether a killed process had completed all of the stages; then they take their places.
-
-    All or none: what is trained together differs in the last digits from what is trained alone.
-    """
-    complete = {
-        stage: [path for path in stage._leftovers() if Stage(path, stage.fingerprint).current()] for stage in stages
-    }
-    if not all(complete.values()):
-        return False
-    for stage, (first, *_) in complete.items():
-        stage._replace(first)
-    return True
-
-
-class ExperimentFolder:
-    """The folder of one experiment: whose it is, and who may write into it now.
-
-    Parameters
-    ----------
-    path : Path
-        The folder; it need not exist.
-    sections : mapping
-        The configuration as plain values: ``meta`` and the four other files.
-    overwrite : bool
-        Whether an earlier experiment in the folder is deleted when the first file is written.
-
-    Raises
-    ------
-    StoreError
-        If the folder cannot be used; nothing has been written then.
-    """
-
-    def __init__(self, path: Path, sections: Mapping[str, Mapping[str, Any]], overwrite: bool) -> None:
-        self.path = path
-        self.sections = sections
-        self._record = path / "configs"
-        self._lock = filelock.FileLock(path / ".lock", is_singleton=True)  # stages nest: one process may hold it twice
-        self._claimed = False
-        self._stale = self._check_owner(overwrite)
-
-    def _check_owner(self, overwrite: bool) -> bool:
-        """Say whether the folder holds an experiment that has to go first."""
-        if self.path.exists() and not self.path.is_dir():
-            raise StoreError(f"{self.path}: found a file; expected a folder for the experiment.")
-        if self.path.is_dir() and not self._is_ours():
-            raise StoreError(f"{self.path}: found a folder that holds something else; expected an empty one or none.")
-        difference = self._difference()
-        if difference and not overwrite:
-            raise StoreError(
-                f"{self.path}: found the experiment of another configuration ({difference}); "
-                f"expected another --exp-dir, or --overwrite to delete it."
-            )
-        return difference is not None
-
-    def _difference(self) -> str | None:
-        """Say where the recorded configuration differs; other seeds, which only add to what is there, may."""
-        if (self._record / ORIGINAL_RECORD).is_file():
-            return "in the format of the original tutorial"
-        for name, section in self.sections.items():
-            path = self._record / RECORD_NAMES[name]
-            if name == "meta" or not path.is_file():
-                continue
-            try:
-                recorded = yaml.safe_load(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError, yaml.YAMLError):
-                return f"{path.name} cannot be read"
-            place = first_difference(recorded, section)
-            if place:
-                return f"{path.name}: {place}"
-        return None
-
-    @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Hold the experiment's lock, waiting for whoever has it, with the configuration written down."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with held(self._lock, self.path):
-            if not self._claimed:
-                self._clear_leftovers()
-                self._write_record()
-                self._claimed = True
-            yield
-
-    def publish(self, name: str, content: bytes) -> None:
-        """Write one file under the experiment's folder, atomically; equal content is left alone."""
-        path = self.path / name
-        if not path.is_file() or path.read_bytes() != content:
-            with self.claimed():
-                write_atomically(path, content)
-
-    def _clear_leftovers(self) -> None:
-        """Delete what killed processes left and nobody can use: only the lock's holder writes here."""
-        for part in (self._record.name, *PARTS):
-            for leftover in list((self.path / part).rglob(".*.partial")):
-                if leftover.is_file():
-                    leftover.unlink()
-                elif leftover.name.endswith(".old.partial") or not (leftover / STATUS).is_file():
-                    shutil.rmtree(leftover, ignore_errors=True)
-
-    def _write_record(self) -> None:
-        if self._stale:
-            for part in (*PARTS, "variations"):
-                shutil.rmtree(self.path / part, ignore_errors=True)
-            for path in self._record.glob("*.yaml"):  # the original's, which had other names
-                if path.name not in RECORD_NAMES.values():
-                    path.unlink()
-        for name, content in self._record_files().items():
-            write_atomically(self._record / name, content)
-
-    def _record_files(self) -> dict[str, bytes]:
-        """Content of each file of the record. It can itself be run: its paths lead to its neighbors and back here."""
-        paths = {f"{name}_config_path": file for name, file in RECORD_NAMES.items() if name != "meta"}
-        sections = {**self.sections, "meta": {**self.sections["meta"], **paths, "exp_dir": ".."}}
-        files = {
-            RECORD_NAMES[name]: yaml.safe_dump(dict(section), sort_keys=False, allow_unicode=True).encode()
-            for name, section in sections.items()
-        }
-        packages = {name: version(name) for name in ("numpy", "torch", "pandas", "spectral-tutorial")}
-        files[VERSIONS] = json_bytes({"python": platform.python_version(), **packages})  # last: the record is complete
-        return files
-
-    def _is_ours(self) -> bool:
-        """Whether the folder is empty, an experiment, or one whose record was cut short while it was written."""
-        if any((self._record / name).is_file() for name in (VERSIONS, ORIGINAL_RECORD)):
-            return True
-        visible = {entry.name for entry in self.path.iterdir() if not entry.name.startswith(".")}
-        if not visible:
-            return True
-        ours = self._record_files()
-        found = (
-            [path for path in self._record.iterdir() if not path.name.startswith(".")] if self._record.is_dir() else []
-        )
-        return visible == {self._record.name} and all(path.read_bytes() == ours.get(path.name) for path in found)
-
-
-VERSIONS = "versions.json"
-"""The record's last file, with the versions that were used."""
-
-ORIGINAL_RECORD = "spectra_config.yaml"
-"""A file by which the record of the original tutorial is known."""
-
-RECORD_NAMES = {
-    "meta": "meta_config.yaml",
-    "spectra": "synthetic_spectra.yaml",
-    "distribution": "data_distribution.yaml",
-    "training": "training.yaml",
-    "analysis": "analysis.yaml",
-}
-"""Names of the five files in an experiment's ``configs`` folder."""
-
-
-def first_difference(old: Any, new: Any, path: str = "") -> str | None:
-    """Name the first place where two nests of mappings and lists differ; keys that only `new` has do not count."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        places = (first_difference(old[key], new.get(key), f"{path}.{key}".lstrip(".")) for key in old)
-        return next((place for place in places if place), None)
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        places = (first_difference(a, b, f"{path}[{i}]") for i, (a, b) in enumerate(zip(old, new, strict=True)))
-        return next((place for place in places if place), None)
-    return None if old == new else f"{path} is {old!r} there and {new!r} here"
+    def delete(self) -> None:
+        """Delete the product, and the folder if nothing else is in it."""
+        for name in (self.status() or {"files": ()})["files"]:
+            (self.directory / Path(name).name).unlink(missing_ok=True)
+        (self.directory / STATUS).unlink(missing_ok=True)

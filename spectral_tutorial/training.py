@@ -187,6 +187,12 @@ def train(
     return History(tuple(seeds), steps, steps / task.steps_per_epoch, _seeds_first(train_loss), _seeds_first(val_loss))
 
 
+def constant_loss(name: str, train: NDArray[np.float64], val: NDArray[np.float64]) -> float:
+    """Loss over validation abundances ``(N, L)`` of the best constant of the training split, its mean."""
+    answer = torch.from_numpy(np.broadcast_to(train.mean(axis=0), val.shape).copy())
+    return float(LOSSES[name].value(answer - torch.from_numpy(np.array(val))).mean())
+
+
 @dataclass(frozen=True)
 class _Task:
     """What is the same for all seeds."""

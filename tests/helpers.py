@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from spectral_tutorial import variants
+from spectral_tutorial import methods
 from spectral_tutorial.config import Config, load
 from spectral_tutorial.sections import TrainingConfig
 
@@ -160,4 +160,4 @@ def assert_same_results(exp_a: Path, exp_b: Path) -> None:
 
 def shrink_fooled(patch: pytest.MonkeyPatch) -> None:
     """Let the fooled variant have 3 seeds instead of 32."""
-    patch.setitem(variants.VARIANTS, "fooled", dataclasses.replace(variants.VARIANTS["fooled"], n_seeds=3))  # type: ignore[arg-type]
+    patch.setitem(methods.METHODS, "fooled", dataclasses.replace(methods.METHODS["fooled"], n_seeds=3))  # type: ignore[arg-type]

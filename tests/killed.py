@@ -26,7 +26,7 @@ import matplotlib.figure
 import torch
 from helpers import assert_same_results, content, small_experiment, write_experiment
 
-from spectral_tutorial import cli, figures, methods, plots, store, variants
+from spectral_tutorial import cli, figures, methods, plots, store
 from spectral_tutorial.methods import METHODS
 
 STAGES = ("data", "runs", "analysis", "methods", "variations", "plots")
@@ -234,7 +234,7 @@ def main(folder: Path) -> None:
     import sklearn.neighbors  # noqa: F401
 
     figures.png(matplotlib.figure.Figure())
-    for known in (variants.VARIANTS, methods.METHODS, plots.PLOTS):
+    for known in (methods.METHODS, plots.PLOTS):
         for name in set(known) - KEPT:
             del known[name]  # type: ignore[attr-defined]
     running: dict[int, tuple[str, str, Path]] = {}

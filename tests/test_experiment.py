@@ -18,10 +18,9 @@ from helpers import ORIGINAL, PLOTS, SHIPPED, combinations, files_in, shrink_foo
 
 from spectral_tutorial import Experiment, analysis, limits, training
 from spectral_tutorial.config import ConfigError, load
-from spectral_tutorial.methods import METHODS
+from spectral_tutorial.methods import METHODS, Estimator, Network, names_of
 from spectral_tutorial.plots import PLOTS as DRAWN
 from spectral_tutorial.store import StoreError
-from spectral_tutorial.variants import VARIANTS
 
 OWN_NETWORK = """
 from torch import nn
@@ -40,7 +39,7 @@ def small(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
     return Experiment.from_yaml(small_run / "meta_config.yaml")
 
 
-INTERVENTIONS = [name for name, variant in VARIANTS.items() if not variant.core and name != "fooled"]
+INTERVENTIONS = [name for name in names_of(Network) if not METHODS[name].core and name != "fooled"]
 
 
 def expected_files(
@@ -51,17 +50,15 @@ def expected_files(
     configs = ("meta_config", "synthetic_spectra", "data_distribution", "training", "analysis")
     tables = ("trajectory.csv", "seed_status.csv", "status.json", "predictions-val.npy", "predictions-test.npy")
     shown = ("combinations", "some_pairs", "all_pairs", "composed")
-    files = {f"configs/{name}.yaml" for name in configs} | {"configs/versions.json"}
+    files = {f"configs/{name}.yaml" for name in configs} | {"configs/versions.json", "configs/published.json"}
     files |= {f"analysis/{name}.csv" for name in ("trajectory_data", "seed_status", "gap_report", "ratio_by_noise")}
     files |= {f"plots/{name}.png" for name in PLOTS} | {
         f"analysis/decoder/choice/{f}" for f in ("choice.csv", "status.json")
     }
-    for seed in range(42, 47):  # readers without training seeds are measured over five data seeds
-        files |= {f"data/seed-{seed}/{name}" for name in ("wavelength.npy", "metadata.json")}
-        files |= {
-            f"data/seed-{seed}/{split}/{f}" for split in (*splits, *(shown if seed == 42 else ())) for f in arrays
-        }
-        files |= {f"analysis/{method}/data-{seed}/{name}" for method in METHODS for name in tables}
+    files |= {f"data/seed-42/{name}" for name in ("wavelength.npy", "metadata.json")}
+    files |= {f"data/seed-42/{split}/{name}" for split in (*splits, *shown) for name in arrays}
+    for seed in range(42, 47):  # estimators are measured over five data seeds, whose spectra are not kept
+        files |= {f"analysis/{method}/data-{seed}/{name}" for method in names_of(Estimator) for name in tables}
     for variant, checkpoints in steps.items():
         files |= {f"analysis/{variant}/data-42/{name}" for name in tables}
         kept = ("history.csv", "status.json", *(f"step-{step:06d}.safetensors" for step in checkpoints))
@@ -124,14 +121,14 @@ def test_validation_loss_is_the_mean_of_all_outputs_errors(small: Experiment) ->
 
 
 def test_report_on_disk_is_the_report(small: Experiment) -> None:
-    everything = [*VARIANTS, *METHODS]
+    everything = list(METHODS)
     report = small.gap_report(*everything)
     pd.testing.assert_frame_equal(report, pd.read_csv(small.directory / "analysis" / "gap_report.csv"))
     assert list(report) == analysis.REPORT_COLUMNS
     cases = {(method, component, split) for method, component, split, *_ in report.to_numpy()}
     assert len(cases) == len(report) == len(everything) * 2 * 2
     assert set(report["method"]) == set(everything)
-    without_seeds = report[report["method"].isin(METHODS)]
+    without_seeds = report[report["method"].isin(names_of(Estimator))]
     assert (without_seeds["n_training_seeds"] == 0).all()
     assert (without_seeds["n_data_seeds"] == 5).all()
     assert report["ratio_to_crlb"].notna().all()
@@ -152,10 +149,10 @@ def test_bound_is_the_mean_over_the_split(small: Experiment) -> None:
 def test_a_method_answers_as_its_fitted_reader_does(small: Experiment) -> None:
     for method in ("ridge_log", "decoder"):
         for seed in (42, 45):
-            test = small._pipeline.data("test", seed)
+            test = small.data("test", data_seed=seed)
             answers = small.predictions(method, data_seed=seed)
             assert answers.training_seeds == ()
-            expected = small.reader(method, data_seed=seed).predict(test.flux)
+            expected = small.estimator(method, data_seed=seed).predict(test.flux)
             np.testing.assert_allclose(answers.last[0], expected, atol=1e-5)
             row = small.final_errors(method, "test").query("data_seed == @seed").set_index("component")["mse"]
             assert row["comp4"] == pytest.approx(
@@ -168,13 +165,13 @@ def test_a_choice_names_what_was_tried_and_the_reader_uses_the_first(small: Expe
     assert tried is not None
     assert tried["log_likelihood"].is_monotonic_decreasing
     best = tried.iloc[0]
-    reader = small.reader("decoder")
+    reader = small.estimator("decoder")
     assert (reader.degree, reader.n_continuum) == (best["degree"], best["n_continuum"])  # type: ignore[attr-defined]
     assert small.choice("ridge_log") is None
 
 
 def test_interventions_differ_in_what_they_say(small: Experiment) -> None:
-    pipe, quarter = small.pipeline, 128 // 4
+    pipe, quarter = small._stages, 128 // 4
     both = small.world.index(small.reported)
     shown = {"shown_4": 4, "shown_16": 16, "shown_256": 128, "network+7": 7, "composed": quarter, "network": 0}
     for name, count in shown.items():
@@ -185,10 +182,10 @@ def test_interventions_differ_in_what_they_say(small: Experiment) -> None:
         present = pipe.learned_from(name, 42).abundance > 0
         assert (present.sum(axis=1) == 2).sum() == quarter
         assert not present[:, both].all(axis=1).any()
-    ten, all_of_them = (pipe._laws[name].distribution.combinations for name in ("some_pairs", "all_pairs"))  # type: ignore[union-attr]
+    ten, all_of_them = (pipe._distributions[name].distribution.combinations for name in ("some_pairs", "all_pairs"))  # type: ignore[union-attr]
     assert (len(ten), len(all_of_them)) == (10, 14)
-    assert VARIANTS["dropout"].settings(small.config).dropout_rate == 0.1
-    assert VARIANTS["network_flux"].settings(small.config).input_transform == "standardize"
+    assert METHODS["dropout"].settings(small.config).dropout_rate == 0.1
+    assert METHODS["network_flux"].settings(small.config).input_transform == "standardize"
 
 
 def test_what_an_experiment_has_no_spectra_for_is_left_out_and_named(
@@ -202,8 +199,8 @@ def test_what_an_experiment_has_no_spectra_for_is_left_out_and_named(
     for name in ("train", "val"):
         files["distribution"]["splits"][name]["distribution"] = seen
     experiment = Experiment.from_yaml(write_experiment(tmp_path, files))
-    report = experiment.measure_all(everything=True)
-    missing = {*VARIANTS, *METHODS} - set(report["method"])
+    report = experiment._analyze(everything=True)
+    missing = set(METHODS) - set(report["method"])
     assert missing == {"composed", "decoder", "decoder_flat", "some_pairs", "all_pairs"}
     assert all(f"{name} is left out: " in caplog.text for name in missing)
 
@@ -227,7 +224,7 @@ def test_a_variation_is_an_experiment_of_its_own_within_the_outer_folder(tmp_pat
     with pytest.raises(
         ConfigError, match="variations.other.methods: found 'decodr'; expected one of .*did you mean dec"
     ):
-        odd.measure_all(everything=True)
+        odd._analyze(everything=True)
     assert not odd.directory.exists()
     with pytest.raises(ConfigError, match="variations: found 'othr'; expected one of other \\(did you mean other"):
         again.variation("othr")
@@ -240,6 +237,25 @@ def test_what_does_not_exist_is_named(small: Experiment) -> None:
         small.data("tset")
     with pytest.raises(ValueError, match="no plot 'pie'; expected one of spectral_lines"):
         small.plot("pie")
+    with pytest.raises(ValueError, match="'network' is a network; expected one of ridge_flux, .*decoder"):
+        small.estimator("network")
+    with pytest.raises(ValueError, match="'decoder' has no training; expected one of network, oracle"):
+        small.train("decoder")
+    with pytest.raises(ValueError, match="no method 'decodr'; expected one of network, .*decoder"):
+        small.gap_report("decodr")
+    with pytest.raises(ValueError, match="no split 'nope'; expected one of train"):
+        small.bound("nope")
+    with pytest.raises(ValueError, match="no predictions for 'nope'; expected one of val, test"):
+        small.final_errors("network", "nope")
+    with pytest.raises(ValueError, match="no predictions of network for data seed 43; expected one of 42"):
+        small.predictions(data_seed=43)
+    for wrong in (-1, 1.5, True, "42"):
+        with pytest.raises(ValueError, match="data_seed: found .*; expected a whole number from 0"):
+            small.data("train", data_seed=wrong)
+    with pytest.raises(TypeError, match=r"found 'meta.yaml'; expected a Config, or Experiment.from_yaml\(PATH\)"):
+        Experiment("meta.yaml")  # type: ignore[arg-type]
+    assert small.choice("network") is None
+    assert small.ratio_by_noise()["method"].unique().tolist() == ["network", "oracle"]
     assert str(small.directory) in repr(small)
 
 
@@ -283,7 +299,7 @@ def test_running_leaves_the_callers_state_alone(tmp_path: Path, monkeypatch: pyt
     experiment = Experiment.from_yaml(write_experiment(tmp_path))
     experiment.run()
     assert state() == before
-    experiment.gap_report("fooled", *METHODS)
+    experiment.gap_report("fooled", *names_of(Estimator))
     assert state() == before
 
 
@@ -383,7 +399,7 @@ class TestShipped:
             assert tuple(chosen.loc[0, ["n_continuum", "continuum_degree"]]) == (1, 2)
 
     def test_what_closes_the_gap_and_what_does_not(self, exp: Experiment, mse: Any) -> None:
-        ood = {name: mse[name, "test", "comp4"] for name in (*VARIANTS, *METHODS)}
+        ood = {name: mse[name, "test", "comp4"] for name in METHODS}
         assert ood["network"] > 0.05
         assert min(ood["dropout"], ood["some_pairs"], ood["all_pairs"], ood["network_flux"]) > 0.05
         assert ood["network"] > ood["shown_4"] > ood["shown_16"] > ood["shown_64"] > ood["shown_256"]

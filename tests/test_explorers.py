@@ -101,8 +101,8 @@ def python_spectra(exp: st.Experiment, settings: Any) -> tuple[Any, Any]:
 def trained_answers(exp: st.Experiment, flux: Any, names: list[str]) -> Any:
     """Answers (N, readers, 2) of the networks as torch has them, float32, at the last checkpoint."""
     step, data_seed = int(exp.predictions().steps[-1]), exp.config.meta.data_seed[0]
-    inputs = exp.pipeline.transform("network", data_seed).transform(flux.astype(np.float32))
-    outputs = exp.pipeline.networks("network", data_seed, step)(inputs)[:, :, exp.world.index(exp.reported)]
+    inputs = flux.astype(np.float32)
+    outputs = exp.outputs(inputs, step=step, data_seed=data_seed)[:, :, exp.world.index(exp.reported)]
     places = [exp.config.meta.training_seed.index(int(name.removeprefix("seed "))) for name in names]
     return outputs[places].transpose(1, 0, 2)
 

@@ -20,8 +20,8 @@ import pytest
 from helpers import REPOSITORY, assert_same_results, content, files_in, small_experiment, write_experiment
 
 from spectral_tutorial import Experiment, cli, draws, stacking, store
-from spectral_tutorial.pipeline import networks
-from spectral_tutorial.store import ExperimentFolder, MissingError, Stage, StoreError
+from spectral_tutorial.folder import ExperimentFolder
+from spectral_tutorial.store import MissingError, StoreError
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -59,57 +59,28 @@ def test_the_same_command_finishes_the_work_bit_for_bit(endings: pd.DataFrame, k
 # --- several stages at once
 
 
-def three(folder: Path) -> list[Stage]:
-    return [Stage(folder / f"seed-{number}" / "network", f"inputs {number}") for number in range(3)]
-
-
-def fill(stages: list[Stage]) -> None:
-    with store.write_together(stages) as folders:
-        for number, folder in enumerate(folders):
-            (folder / "weights.txt").write_text(str(number), encoding="utf-8")
-
-
-def stop_at(patch: pytest.MonkeyPatch, wanted: str, kind: type[BaseException]) -> None:
-    """Stop at a rename, with nothing cleaned up afterwards, as a kill would."""
-    replace = Path.replace
+def test_seeds_whose_folders_were_not_in_place_yet_are_trained_again_to_the_same_digits(
+    tmp_path: Path, small_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the renames of two seeds that were trained together: the other is then trained alone."""
+    meta, replace = write_experiment(tmp_path), Path.replace
 
     def stopping(self: Path, target: Path) -> Path:
-        if re.search(wanted, self.as_posix()):
-            raise kind
+        if re.search(r"seed-123/data-42/\.network\.\d+\.partial$", self.as_posix()):
+            raise KeyboardInterrupt
         return replace(self, target)
 
-    patch.setattr(Path, "replace", stopping)
-    patch.setattr(shutil, "rmtree", lambda *_, **__: None)
-
-
-def test_stages_written_together_are_recovered_when_all_were_complete(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stages = three(tmp_path)
     with monkeypatch.context() as patch:
-        stop_at(patch, r"seed-1/\.network\.\d+\.partial$", KeyboardInterrupt)
+        patch.setattr(Path, "replace", stopping)
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # a kill cleans nothing up
         with pytest.raises(KeyboardInterrupt):
-            fill(stages)
-    assert [stage.current() for stage in stages] == [True, False, False]
-    assert store.recovered(stages[1:])
-    assert all(stage.current() for stage in stages)
-    assert [(stage.directory / "weights.txt").read_text() for stage in stages] == ["0", "1", "2"]
+            Experiment.from_yaml(meta).train()
+    assert [(tmp_path / f"exp/runs/seed-{seed}/data-42/network").is_dir() for seed in (123, 124)] == [False, True]
+    Experiment.from_yaml(meta).train()
     assert not list(tmp_path.rglob("*.partial"))
-
-
-def test_stages_written_together_are_made_again_when_one_was_not_complete(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stages = three(tmp_path)
-    with monkeypatch.context() as patch:
-        stop_at(patch, r"seed-1/.*status\.json", KeyboardInterrupt)
-        with pytest.raises(KeyboardInterrupt):
-            fill(stages)
-    assert not store.recovered(stages)
-    assert not any(stage.current() for stage in stages)
-    fill(stages)
-    assert all(stage.current() for stage in stages)
-    assert not list(tmp_path.rglob("*.partial"))
+    for seed in (123, 124):
+        run = Path(f"exp/runs/seed-{seed}/data-42/network")
+        assert_same_results(tmp_path / run, small_run / run)
 
 
 def test_what_killed_processes_left_is_cleared_by_whoever_writes_next(tmp_path: Path) -> None:
@@ -166,14 +137,14 @@ def test_large_inputs_lie_in_a_file_without_a_name_and_train_the_same_networks(
     tmp_path: Path, small_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = Experiment.from_yaml(write_experiment(tmp_path))
-    experiment.generate_data()
+    experiment._generate_data()
     before = files_in(tmp_path)
-    monkeypatch.setattr(networks, "IN_MEMORY", 1000)
+    monkeypatch.setattr(store, "IN_MEMORY", 1000)
     with monkeypatch.context() as patch:
         patch.setattr(os, "posix_fallocate", no_space(after=0), raising=False)
         with pytest.raises(StoreError, match=r"/exp: cannot be written \(\[Errno 28\] No space left"):
-            experiment.pipeline.tensors("network", 42)
-    (inputs, _), (val_inputs, _) = experiment.pipeline.tensors("network", 42)
+            experiment._stages.tensors("network", 42)
+    (inputs, _), (val_inputs, _) = experiment._stages.tensors("network", 42)
     assert inputs.shape == (128, 64)
     assert val_inputs.shape == (64, 64)
     assert files_in(tmp_path) == before
@@ -211,7 +182,7 @@ ASKED: dict[str, Callable[[Experiment], Any]] = {
     "data/seed-42/val/abundance.npy": lambda e: e.data("val"),
     "data/seed-42/test/temperature.npy": lambda e: e.data("test"),
     "data/seed-42/train/noise_level.npy": lambda e: e.data("train"),
-    "runs/seed-123/data-42/network/step-000008.safetensors": lambda e: e.pipeline.weights("network", 42, 8),
+    "runs/seed-123/data-42/network/step-000008.safetensors": lambda e: e.weights("network", 8),
     "analysis/network/data-42/predictions-test.npy": lambda e: e.predictions(),
     "analysis/ridge_log/data-42/predictions-test.npy": lambda e: e.predictions("ridge_log"),
 }
@@ -222,7 +193,7 @@ ASKED: dict[str, Callable[[Experiment], Any]] = {
 def test_no_array_and_no_checkpoint_can_run_code(
     tmp_path: Path, small_run: Path, name: str, spoil: Callable[[Path, Touch], None]
 ) -> None:
-    """Even where the checksum was forged; without that, it is made again like any damaged file (test_pipeline.py)."""
+    """Even where the checksum was forged; without that, it is made again like any damaged file (test_stages.py)."""
     shutil.copytree(small_run, tmp_path, dirs_exist_ok=True)
     path, made = tmp_path / "exp" / name, tmp_path / "made by the pickle"
     spoil(path, Touch(made))

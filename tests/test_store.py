@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import shutil
 import threading
 import time
 from pathlib import Path
@@ -14,10 +13,11 @@ import filelock
 import numpy as np
 import pytest
 import yaml
-from helpers import REPOSITORY, content, small_experiment
+from helpers import REPOSITORY, content, files_in, small_experiment
 
-from spectral_tutorial import store
-from spectral_tutorial.store import ExperimentFolder, Stage, StoreError
+from spectral_tutorial import folder, store
+from spectral_tutorial.folder import ExperimentFolder
+from spectral_tutorial.store import Stage, StoreError
 
 
 def sections(**changes: Any) -> dict[str, dict[str, Any]]:
@@ -57,7 +57,7 @@ def test_equal_content_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_created_array_is_filled_in_place(tmp_path: Path) -> None:
-    array = store.create_array(tmp_path / "a.npy", (3, 2), np.dtype(np.float32))
+    array = store.create_array(tmp_path, (3, 2), np.dtype(np.float32), "a")
     array[:] = 7
     del array
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy", mmap_mode="r"), np.full((3, 2), 7, np.float32))
@@ -165,12 +165,22 @@ def own(path: Path, overwrite: bool = False, **changes: Any) -> ExperimentFolder
 
 
 def populate(path: Path) -> None:
-    """An experiment with something in each of its parts, and a person's own notes."""
-    folder = own(path)
-    for part in ("data", "runs", "analysis", "plots"):
-        folder.publish(f"{part}/product.txt", b"product")
-    for name in ("notes.txt", "configs/notes.txt"):
+    """An experiment with something in each of its parts, a variation, and a person's own notes everywhere."""
+    mine = own(path)
+    for place in ("data/seed-42/train", "runs/seed-123/data-42/network", "analysis/network/data-42"):
+        fill(Stage(path / place, "inputs"))
+    for name in ("analysis/product.csv", "plots/product.png"):
+        mine.publish(name, b"product")
+    own(path / "variations" / "other").publish("plots/product.png", b"product")
+    for name in NOTES:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_text("my notes", encoding="utf-8")
+
+
+NOTES = (
+    "notes.txt", "configs/notes.txt", "data/notes.txt", "data/seed-42/train/notes.txt", "runs/mine/notes.txt",
+    "analysis/notes.csv", "plots/notes.png", "variations/notes.txt", "variations/other/notes.txt",
+)  # fmt: skip
 
 
 def other_training() -> dict[str, Any]:
@@ -219,32 +229,42 @@ def test_another_configuration_is_refused_and_named(tmp_path: Path) -> None:
     assert content(tmp_path) == before, "opening with overwrite deletes nothing yet"
 
 
-def test_overwriting_deletes_the_known_parts_and_nothing_else(tmp_path: Path) -> None:
+def test_overwriting_deletes_what_was_written_and_nothing_else(tmp_path: Path) -> None:
     populate(tmp_path / "exp")
-    folder = own(tmp_path / "exp", overwrite=True, training=other_training())
-    folder.publish("plots/new.png", b"new")
-    left = set(content(tmp_path / "exp"))
-    assert {"notes.txt", "configs/notes.txt", "plots/new.png"} <= left
-    assert not any(name.endswith("product.txt") for name in left)
-    assert (tmp_path / "exp" / "notes.txt").read_text(encoding="utf-8") == "my notes"
+    own(tmp_path / "exp", overwrite=True, training=other_training()).publish("plots/new.png", b"new")
+    record = {f"configs/{name}" for name in (*folder.RECORD_NAMES.values(), "versions.json", "published.json")}
+    assert set(files_in(tmp_path / "exp")) == {*NOTES, *record, "plots/new.png"}
+    assert {(tmp_path / "exp" / name).read_text(encoding="utf-8") for name in NOTES} == {"my notes"}
     own(tmp_path / "exp", training=other_training())
 
 
-def test_an_experiment_of_the_original_tutorial_is_refused_and_replaced_on_demand(tmp_path: Path) -> None:
-    populate(tmp_path)
-    shutil.move(tmp_path / "configs" / "synthetic_spectra.yaml", tmp_path / "configs" / "spectra_config.yaml")
+def test_a_product_that_is_made_again_keeps_what_somebody_put_beside_it(tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "train", "inputs")
+    fill(stage)
+    (stage.directory / "notes.txt").write_text("my notes", encoding="utf-8")
+    with Stage(stage.directory, "other inputs").write() as place:
+        (place / "flux.txt").write_text("new", encoding="utf-8")
+    assert {path.name for path in stage.directory.iterdir()} == {"flux.txt", "notes.txt", store.STATUS}
+    assert (stage.directory / "notes.txt").read_text(encoding="utf-8") == "my notes"
+
+
+def test_an_experiment_of_the_original_tutorial_is_refused_and_set_aside_on_demand(tmp_path: Path) -> None:
+    for name in ("configs/spectra_config.yaml", "data/train.pkl", "plots/mse_trajectory.png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("original", encoding="utf-8")
+    before = content(tmp_path)
     with pytest.raises(StoreError, match="in the format of the original tutorial"):
         own(tmp_path)
-    own(tmp_path, overwrite=True).publish("plots/new.png", b"new")
-    recorded = {path.name for path in (tmp_path / "configs").iterdir()}
-    assert recorded == {"notes.txt", *store.RECORD_NAMES.values(), "versions.json"}
+    own(tmp_path, overwrite=True).publish("plots/mse_trajectory.png", b"new")
+    assert content(tmp_path / "original-1") == before
+    assert (tmp_path / "plots" / "mse_trajectory.png").read_bytes() == b"new"
 
 
 def test_the_record_is_the_configuration_with_paths_to_its_neighbors(tmp_path: Path) -> None:
     populate(tmp_path)
     record = tmp_path / "configs"
     for name in ("spectra", "distribution", "training", "analysis"):
-        assert yaml.safe_load((record / store.RECORD_NAMES[name]).read_text()) == small_experiment()[name]
+        assert yaml.safe_load((record / folder.RECORD_NAMES[name]).read_text()) == small_experiment()[name]
     meta = yaml.safe_load((record / "meta_config.yaml").read_text())
     assert (record / meta["exp_dir"]).resolve() == tmp_path.resolve()
     assert all((record / meta[f"{name}_config_path"]).is_file() for name in ("spectra", "training"))
@@ -261,7 +281,7 @@ def test_the_record_is_the_configuration_with_paths_to_its_neighbors(tmp_path: P
     ],
 )
 def test_first_difference(old: Any, new: Any, difference: str | None) -> None:
-    assert store.first_difference(old, new) == difference
+    assert folder.first_difference(old, new) == difference
 
 
 def test_whoever_comes_second_waits_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

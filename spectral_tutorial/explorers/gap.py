@@ -59,7 +59,7 @@ class GapExplorer(SpectrumShown):
     @staticmethod
     def _payload(experiment: Experiment, readers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         networks = network_readers(experiment)
-        transform = experiment.pipeline.transform("network", experiment.config.meta.data_seed[0])
+        transform = experiment.transform("network")
         names = [reader["name"] for reader in networks]
         low, high = experiment.config.spectra.sampling.abundance.range
         middle = low + 0.6 * (high - low)

@@ -64,7 +64,7 @@ def network_readers(experiment: Experiment) -> list[dict[str, Any]]:
         raise ValueError(f"model_type: found {settings.model_type}; expected {' or '.join(READABLE)} for GapExplorer")
     outputs, usual = experiment.world.index(experiment.reported), usual_errors(experiment)
     predictions, found = experiment.predictions(), []
-    state = experiment.pipeline.weights("network", experiment.config.meta.data_seed[0], int(predictions.steps[-1]))
+    state = experiment.weights("network")
     for shape, (seed, rank) in zip(SHAPES, extreme_seeds(experiment).items(), strict=False):
         look = {"kind": "network", "name": f"seed {seed}", "note": rank, "shape": shape}
         place = predictions.training_seeds.index(seed)

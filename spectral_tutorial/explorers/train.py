@@ -119,7 +119,7 @@ def train_once(
     place = experiment.world.index(experiment.reported)[1]
     judged = [experiment.data(split).take(slice(0, JUDGED_ON)) for split in (analysis.ID_SPLIT, analysis.OOD_SPLIT)]
     pairs = [_tensors(transform, spectra) for spectra in (train, *judged)]
-    build = experiment.pipeline.builder(config)
+    build = experiment.builder(config)
     model = draws.template(build)
 
     def measure(step: int, state: stacking.State) -> None:

@@ -18,12 +18,12 @@ from typing import Any, cast
 import torch
 from threadpoolctl import threadpool_limits
 
-from spectral_tutorial import cores, limits, results, store
+from spectral_tutorial import cores, experiment, limits, store
 from spectral_tutorial.config import Config
 from spectral_tutorial.data import LackingError
 from spectral_tutorial.experiment import Experiment
-from spectral_tutorial.methods import METHODS
-from spectral_tutorial.pipeline import Pipeline
+from spectral_tutorial.methods import Estimator, get_method
+from spectral_tutorial.stages import Stages
 from spectral_tutorial.store import Stage
 from spectral_tutorial.sweep.description import SweepFile
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 REPORT = "report.csv"
 
-CODE = [store.source_digest(Path(str(module.__file__))) for module in (limits, results)]
+CODE = [store.source_digest(Path(str(module.__file__))) for module in (limits, experiment)]
 """Digests of the code that reports depend on beside the pipeline's stages; read on import, as theirs."""
 
 
@@ -110,10 +110,10 @@ class Cell:
 
 def fingerprint(config: Config, methods: Iterable[str]) -> str:
     """Return the fingerprint of everything that the gap report of some methods depends on."""
-    pipeline, parts = Pipeline(config), []
+    stages, parts = Stages(config), []
     for name in methods:
         try:
-            parts.append([name, *(pipeline.stage(name, seed).fingerprint for seed in pipeline.data_seeds(name))])
+            parts.append([name, *(stage.fingerprint for stage in stages.prediction_stages(name).values())])
         except LackingError as lacking:  # computing the cell will fail in the same words
             parts.append([name, str(lacking)])
     return store.fingerprint(parts, CODE)
@@ -168,7 +168,7 @@ def measure(cell: Cell, scratch: str | None = None) -> tuple[str, float]:
 @contextmanager
 def _conditions(cell: Cell) -> Iterator[None]:
     """Give a cell its threads, and let it neither draw bars nor say anything below a warning; undone afterwards."""
-    if METHODS.keys() & set(cell.methods):
+    if any(isinstance(get_method(name), Estimator) for name in cell.methods):
         importlib.import_module("spectral_tutorial.estimators")  # whose libraries have threads of their own
     no_terminal = SimpleNamespace(write=sys.stderr.write, flush=sys.stderr.flush, isatty=lambda: False)
     with quiet("spectral_tutorial", logging.WARNING), redirect_stderr(cast(Any, no_terminal)):

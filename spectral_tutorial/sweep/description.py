@@ -9,10 +9,9 @@ from typing import Annotated, Any
 from pydantic import Field
 from pydantic import model_validator as validator
 
-from spectral_tutorial.methods import METHODS
+from spectral_tutorial.methods import METHODS, is_known
 from spectral_tutorial.reading import Valid, one_of, refusal, show
 from spectral_tutorial.sections import FilePath, Label, Part, Plain, Seeds
-from spectral_tutorial.variants import VARIANTS, is_known
 
 MOST_CELLS = 100_000
 
@@ -54,7 +53,7 @@ class SweepFile(Part):
         for at, names in ((("methods",), self.methods), (("grid", "method"), self.grid.get("method", ()))):
             for place, name in enumerate(names):
                 if not is_known(str(name)):
-                    valid = f"network+N, or {one_of([*VARIANTS, *METHODS], name)}"
+                    valid = f"network+N, or {one_of(METHODS, name)}"
                     raise refusal(valid, *at, place, found=show(name))
                 if name in names[:place]:
                     raise refusal("each method once", *at, place, found=f"{show(name)} a second time")

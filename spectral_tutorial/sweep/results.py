@@ -16,7 +16,8 @@ import pandas as pd
 from spectral_tutorial.analysis import REPORT_COLUMNS
 from spectral_tutorial.config import ConfigError
 from spectral_tutorial.data import LackingError
-from spectral_tutorial.store import StoreError, held, write_atomically
+from spectral_tutorial.folder import held
+from spectral_tutorial.store import StoreError, write_atomically
 from spectral_tutorial.sweep.cells import Cell, text
 from spectral_tutorial.sweep.workers import Outcome
 

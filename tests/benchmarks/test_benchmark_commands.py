@@ -44,13 +44,13 @@ def say(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[str], None]]:
 @pytest.mark.benchmark(group="analysis")
 def test_analysis_against_the_forward_passes_alone(benchmark: Any, trained: Experiment, say: Any) -> None:
     """All seeds read both splits at all checkpoints; the rest is reading weights, moments, tables and files."""
-    pipeline = trained.pipeline
+    stages = trained._stages
     steps = trained.train()["step"].unique()
-    networks = [pipeline.networks("network", 42, int(step)) for step in steps]
-    inputs = [pipeline.transform("network", 42).transform(np.asarray(trained.data(s).flux)) for s in ("val", "test")]
+    networks = [stages.networks("network", 42, int(step)) for step in steps]
+    inputs = [trained.transform().transform(np.asarray(trained.data(s).flux)) for s in ("val", "test")]
     passes = min(seconds(lambda: [network(x) for network in networks for x in inputs]) for _ in range(3))
-    stage = pipeline.analysis_stage("network", 42)
-    benchmark.pedantic(lambda: pipeline._measure("network", 42, stage), rounds=3)
+    found = stages.prediction_stages("network")
+    benchmark.pedantic(lambda: stages._predict("network", found, list(found.values())), rounds=3)
     ratio = benchmark.stats.stats.min / passes
     benchmark.extra_info.update({"of_passes": ratio, "checkpoints": len(steps)})
     say(f"analysis, {len(steps)} checkpoints of 8 seeds: {ratio:.1f} x the forward passes' {passes:.2f} s")
@@ -60,7 +60,7 @@ def test_analysis_against_the_forward_passes_alone(benchmark: Any, trained: Expe
 @pytest.mark.benchmark(group="plots")
 def test_plots_against_an_empty_one(benchmark: Any, trained: Experiment, say: Any) -> None:
     trained.gap_report("network")
-    trained.draw()  # what they show is computed
+    trained._plot()  # what they show is computed
     empty = min(seconds(lambda: figures.png(matplotlib.figure.Figure(figsize=(8, 4)))) for _ in range(3))
     took = {name: min(seconds(lambda n=name: trained.plot(n)) for _ in range(2)) for name in PLOTS}
     slowest = max(took, key=lambda name: took[name])

@@ -22,12 +22,11 @@ from helpers import (
     write_experiment,
 )
 
-from spectral_tutorial import Experiment, data, training
+from spectral_tutorial import Experiment, analysis, data, methods, stages, store, training
 from spectral_tutorial.config import load
-from spectral_tutorial.methods import METHODS
-from spectral_tutorial.pipeline import Pipeline, sources
+from spectral_tutorial.methods import METHODS, Network, names_of
+from spectral_tutorial.stages import Stages
 from spectral_tutorial.store import MissingError
-from spectral_tutorial.variants import VARIANTS
 
 SPLITS = ("train", "val", "test", "oracle_train")
 
@@ -55,14 +54,17 @@ def changed(**sections: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def compute(meta: Path, *names: str, **kwargs: Any) -> Experiment:
     """Everything but the plots."""
     experiment = Experiment.from_yaml(meta, **kwargs)
-    experiment.generate_data()
-    experiment.gap_report(*(names or (*VARIANTS, *METHODS)))
+    experiment._generate_data()
+    for name in names or METHODS:
+        if isinstance(METHODS[name], Network):
+            experiment.train(name)
+    experiment.gap_report(*(names or METHODS))
     return experiment
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch, *stages: str) -> None:
     """Let a stage that is made again fail the test."""
-    places = {"data": (data, "generate"), "runs": (training, "train"), "analysis": (Pipeline, "_measure")}
+    places = {"data": (Stages, "_write_spectra"), "runs": (training, "train"), "analysis": (Stages, "_predict")}
     for stage in stages:
 
         def refuse(*_: Any, stage: str = stage, **__: Any) -> None:
@@ -76,10 +78,10 @@ def forbid(monkeypatch: pytest.MonkeyPatch, *stages: str) -> None:
 
 def prints(meta: Path) -> dict[str, str]:
     """Fingerprint of each kind of stage."""
-    pipe = Pipeline(load(meta))
-    found = {split: pipe.data_stage(split, 42).fingerprint for split in SPLITS}
-    found |= {variant: pipe._run_stages(variant, 42)[123].fingerprint for variant in ("network", "oracle", "fooled")}
-    return found | {"analysis": pipe.analysis_stage("network", 42).fingerprint}
+    pipe = Stages(load(meta))
+    found = {split: pipe.spectra_stage(split, 42).fingerprint for split in SPLITS}
+    found |= {variant: pipe.run_stages(variant, 42)[123].fingerprint for variant in ("network", "oracle", "fooled")}
+    return found | {"analysis": pipe.prediction_stages("network")[42].fingerprint}
 
 
 ALL = {*SPLITS, "network", "oracle", "fooled", "analysis"}
@@ -129,7 +131,12 @@ def test_an_edit_of_the_code_makes_only_what_depends_on_it_stale(
 ) -> None:
     meta = write_experiment(tmp_path)
     reference = prints(meta)
-    monkeypatch.setitem(sources.LOADED, f"spectral_tutorial.{module}", "edited")
+    name = f"spectral_tutorial.{module}"
+    roots = {"spectra": [data], "networks": [data, training], "estimators": [methods], "predictions": [analysis]}
+    for kind, modules in roots.items():
+        assert store.closure_digest(*modules) == stages.CODE[kind]
+        if any(name in store.import_closure(root) for root in modules):
+            monkeypatch.setitem(stages.CODE, kind, "edited")
     found = prints(meta)
     assert {name for name in ALL if found[name] != reference[name]} == stale
 
@@ -221,7 +228,7 @@ def test_an_interrupted_run_goes_on_with_what_is_missing(
     assert not list((tmp_path / "exp").rglob("*.partial"))
     assert not (tmp_path / "exp" / "runs" / "seed-123" / "data-42" / "oracle").exists()
     compute(meta)
-    assert len(calls) == len(VARIANTS) + 1, "the oracle twice, all others once"
+    assert len(calls) == len(names_of(Network)) + 1, "the oracle twice, all others once"
     runs = Path("exp") / "runs"
     assert_same_results(tmp_path / runs, small_run / runs)
 
@@ -253,7 +260,7 @@ def test_an_added_split_or_seed_changes_no_other_data(tmp_path: Path, small_run:
     extra = {"extra": {"n_samples": 10, "distribution": combinations(["comp1"])}}
     files["distribution"]["splits"] = extra | files["distribution"]["splits"]
     files["meta"]["data_seed"] = [41, 42]
-    Experiment.from_yaml(write_experiment(tmp_path, files)).generate_data()
+    Experiment.from_yaml(write_experiment(tmp_path, files))._generate_data()
     for split in small_experiment()["distribution"]["splits"]:
         place = Path("exp") / "data" / "seed-42" / split
         assert (small_run / place).is_dir()
@@ -288,7 +295,7 @@ def test_permuting_the_test_labels_changes_no_prediction(
     shrink_fooled(monkeypatch)
     honest_run = Experiment.from_yaml(small_run / "meta_config.yaml")
     assert_same_results(tmp_path / "exp" / "runs", small_run / "exp" / "runs")
-    for variant in (*VARIANTS, *METHODS):
+    for variant in METHODS:
         for split in ("val", "test"):
             one, other = (run.predictions(variant, split) for run in (mislabeled_run, honest_run))
             np.testing.assert_array_equal(one.values, other.values)
@@ -356,7 +363,7 @@ def test_stages_that_are_off_use_what_is_there(finished: Path, monkeypatch: pyte
     experiment = Experiment.from_yaml(finished)
     assert len(experiment.data("train")) == 128
     assert experiment.train("fooled")["training_seed"].nunique() == 3
-    experiment.gap_report(*VARIANTS, *METHODS)
+    experiment.gap_report(*METHODS)
     assert {part: content(finished.parent / "exp" / part) for part in before} == before
 
 
@@ -382,7 +389,7 @@ def test_a_stage_that_is_off_is_used_after_an_edit_of_the_code_with_a_warning(
 ) -> None:
     with_flags(finished, run_training=False)
     forbid(monkeypatch, "runs")
-    monkeypatch.setitem(sources.LOADED, "spectral_tutorial.training", "edited")
+    monkeypatch.setitem(stages.CODE, "networks", "edited")
     Experiment.from_yaml(finished).train()
     assert "was made by another version of the code; used as it is (run_training: false)" in caplog.text
 
@@ -390,7 +397,7 @@ def test_a_stage_that_is_off_is_used_after_an_edit_of_the_code_with_a_warning(
 def test_an_edit_of_the_code_makes_everything_behind_it_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exp = finished.parent / "exp"
     before = content(exp)
-    monkeypatch.setitem(sources.LOADED, "spectral_tutorial.training", "edited")
+    monkeypatch.setitem(stages.CODE, "networks", "edited")
     forbid(monkeypatch, "data")
     compute(finished, "network")
     after = content(exp)
