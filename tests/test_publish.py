@@ -18,12 +18,9 @@ import yaml
 from accessibility import grave
 from bs4 import BeautifulSoup
 from helpers import REPOSITORY
-from nbformat.v4 import new_code_cell, new_markdown_cell
 from PIL import Image
-from stubs import write_stub
+from stubs import HOME, SITE
 
-HOME, SITE = "https://github.com/somebody/a-book", "https://somebody.github.io/a-book"
-VARIABLES = {"BOOK_REPOSITORY_URL": HOME, "BOOK_REPOSITORY_BRANCH": "spring", "BOOK_SITE_URL": SITE}
 CHAPTERS = sorted((REPOSITORY / "book").glob("0*.ipynb"))
 WORKFLOW = REPOSITORY / ".github" / "workflows" / "book.yml"
 
@@ -32,29 +29,15 @@ WORKFLOW = REPOSITORY / ".github" / "workflows" / "book.yml"
 
 
 @pytest.fixture(scope="module")
-def folder(copy_project: Callable[[], Path]) -> Path:
-    """An index that is executed and one small chapter in the place of the book."""
-    folder = copy_project()
-    head = "---\nfile_format: mystnb\nkernelspec: {name: python3, display_name: Python 3}\n---\n"
-    index = "# Index\n\nFirst & last words.\n\n```{code-cell}\n1 + 1\n```\n"
-    write_stub(folder, [new_markdown_cell("# Stub\n\nSome words."), new_code_cell("1 + 1")], head + index)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def sites(folder: Path, build: Callable[[Path], Any]) -> dict[str, dict[str, BeautifulSoup]]:
+def sites(stub_books: Any) -> dict[str, dict[str, BeautifulSoup]]:
     """Pages of a small book, built as on a laptop that knows nothing, and then as by the workflow."""
-    sites = {}
-    for place, variables in {"laptop": dict.fromkeys(VARIABLES, ""), "workflow": VARIABLES}.items():
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("GITHUB_REPOSITORY", "somebody/else")  # set in every run of the automation: means nothing
-            for name, value in variables.items():
-                patch.setenv(name, value)
-            done = build(folder)
-        assert done.returncode == 0, done.log[-8000:]
-        texts = {name: (done.html / "book" / f"{name}.html").read_text(encoding="utf-8") for name in ("index", "stub")}
-        sites[place] = {name: BeautifulSoup(text, "html.parser") for name, text in texts.items()}
-    return sites
+    return {
+        place: {
+            name: BeautifulSoup((done.html / f"{path}.html").read_text(encoding="utf-8"), "html.parser")
+            for name, path in (("door", "index"), ("index", "book/index"), ("stub", "book/stub"))
+        }
+        for place, done in (("laptop", stub_books.local), ("workflow", stub_books.published))
+    }
 
 
 def outside(soup: BeautifulSoup) -> set[str]:
@@ -69,7 +52,8 @@ def meta(soup: BeautifulSoup) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_a_local_build_links_to_no_repository_and_no_service(sites: dict[str, dict[str, BeautifulSoup]]) -> None:
-    for soup in sites["laptop"].values():
+    for name in ("index", "stub"):
+        soup = sites["laptop"][name]
         assert outside(soup) == set()
         assert not soup.select(".dropdown-source-buttons, .dropdown-launch-buttons")
         assert not {"og:url", "og:image"} & set(meta(soup))
@@ -96,8 +80,8 @@ def test_a_published_build_links_to_where_it_comes_from(sites: dict[str, dict[st
 
 
 @pytest.mark.slow
-def test_the_address_of_the_site_leads_to_the_first_page_and_shows_its_card(sites: Any, folder: Path) -> None:
-    door = BeautifulSoup((folder / "_build" / "html" / "index.html").read_text(encoding="utf-8"), "html.parser")
+def test_the_address_of_the_site_leads_to_the_first_page_and_shows_its_card(sites: Any) -> None:
+    door = sites["workflow"]["door"]
     said, first = meta(door), meta(sites["workflow"]["index"])
     shown = {name for name in first if name.startswith(("og:", "twitter:"))} | {"description"}
     assert {"og:title", "og:url", "og:image"} <= shown <= set(said)
@@ -115,13 +99,10 @@ BLANK = """() => [...document.querySelectorAll("i[class*='fa-'], svg.svg-inline-
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_button_of_a_published_build_has_its_icon_and_a_name(
-    browser: Any, sites: Any, folder: Path, scheme: str
-) -> None:
-    assert "workflow" in sites
+def test_every_button_of_a_published_build_has_its_icon_and_a_name(browser: Any, stub_books: Any, scheme: str) -> None:
     context = browser.new_context(color_scheme=scheme)
     page = context.new_page()
-    page.goto((folder / "_build" / "html" / "book" / "stub.html").as_uri(), wait_until="load")
+    page.goto((stub_books.published.html / "book" / "stub.html").as_uri(), wait_until="load")
     page.wait_for_selector("svg.svg-inline--fa", state="attached")
     assert page.evaluate(BLANK) == []
     for group in page.locator(".article-header-buttons .dropdown > button").all():
