@@ -189,14 +189,24 @@ def test_the_workflow_runs_what_the_readme_says_and_may_do_little() -> None:
     assert report == "build.log"
     assert commands["tests"] == tests
     assert commands["package"] == [*tests[:-1], 'pytest -m "not slow"']
+    assert commands["nightly"] == [*tests[:-1], "pytest -m nightly"]
     assert {name: job.get("permissions") for name, job in jobs.items()} == {
         "package": None,
         "tests": None,
+        "nightly": None,
         "site": {"contents": "read", "pages": "read"},
         "deploy": {"pages": "write", "id-token": "write"},
     }
     assert workflow["permissions"] == {"contents": "read"}
-    assert set(jobs["deploy"]["needs"]) == set(jobs) - {"deploy"}
+    assert set(jobs["deploy"]["needs"]) == set(jobs) - {"deploy", "nightly"}
+
+
+def test_the_actions_are_named_by_their_commits() -> None:
+    """A tag can be moved to other code, a commit cannot; the version stands beside it, for people."""
+    uses = re.findall(r"uses: (.*)", WORKFLOW.read_text(encoding="utf-8"))
+    assert uses
+    for action in uses:
+        assert re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
 
 
 # --- Colab ------------------------------------------------------------------------------------------------------------
@@ -266,6 +276,7 @@ def test_outside_of_colab_the_cell_does_nothing(tmp_path: Path) -> None:
 )
 def test_in_colab_the_cell_fetches_the_book_that_it_was_opened_from(tmp_path: Path, path: str, repository: str) -> None:
     place, calls = run_cell(tmp_path, COLAB, f'[{{"kernel": {{}}, "name": "01.ipynb", "path": "{path}"}}]')
-    assert f"git clone -q --depth 1 https://github.com/{repository} {tmp_path}/home\n" in calls
-    assert f"pip install -q {tmp_path}/home myst-nb\n" in calls
+    home = tmp_path / "home"
+    assert f"git clone -q --depth 1 https://github.com/{repository} {home}\n" in calls
+    assert f"pip install -q -c {home}/requirements.txt {home} myst-nb\n" in calls  # versions of the lock
     assert place == f"{tmp_path}/home/book"
