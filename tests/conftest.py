@@ -1,4 +1,4 @@
-"""Fixtures around the book: copies of the project, builds of them, and a browser to look at pages."""
+"""Which tests run, and where; fixtures around the book: copies of the project, builds of them, a browser for pages."""
 
 from __future__ import annotations
 
@@ -9,17 +9,61 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GENERATED = ("_build", "exp", ".git", ".venv", "__pycache__", ".*_cache", "*.egg-info", ".hypothesis")
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 REQUIRE_BROWSER = "SPECTRAL_TUTORIAL_REQUIRE_BROWSER"
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+WORKERS = 2
+SHARED = {"shipped_run": "book", "stub_books": "stubs"}
+"""Fixtures that take minutes: the tests that use one go to the same worker, which makes it once."""
+LONG = ("book", "stubs", "test_sweep", "test_interruptions", "test_figures", "test_fuzz")
+"""What starts first, so that no worker is left with it in the end."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """All tests are spread over two workers; some tests, and those that look at the clock, need no other process."""
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return WORKERS if everything and not nightly(config) else 0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let workers have one thread each, as there are as many of them as cores; tell all of a nightly run."""
+    if config.option.numprocesses:
+        os.environ.update(dict.fromkeys(THREADS, "1"))
+    if nightly(config):
+        os.environ["SPECTRAL_TUTORIAL_NIGHTLY"] = "1"
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the nightly tests to `-m nightly`; keep together what shares a fixture, and begin with what takes long."""
+    if not nightly(config):
+        left_out = [item for item in items if item.get_closest_marker("nightly")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda item: LONG.index(group(item)) if group(item) in LONG else len(LONG))
+
+
+def nightly(config: pytest.Config) -> bool:
+    """Tell whether the nightly tests were asked for."""
+    return "nightly" in config.option.markexpr
+
+
+def group(item: Any) -> str:
+    """Name the tests that an item shares a worker with: those of a fixture, or else of its module."""
+    shared = (name for fixture, name in SHARED.items() if fixture in item.fixturenames)
+    return next(shared, item.path.stem)
 
 
 @dataclass(frozen=True)
@@ -99,14 +143,84 @@ def build() -> Callable[[Path], Build]:
     return run
 
 
+@dataclass(frozen=True)
+class ShippedRun:
+    """What ``run --all`` left of the shipped configuration in a copy of the project, and how it went."""
+
+    folder: Path
+    exp: Path
+    seconds: float
+    log: str
+
+
 @pytest.fixture(scope="session")
-def built_book(copy_project: Callable[[], Path], build: Callable[[Path], Build]) -> Build:
-    """The whole book, built from nothing."""
+def shipped_run(copy_project: Callable[[], Path]) -> ShippedRun:
+    """The shipped configuration, run once from nothing, with every variant, through the command line."""
     folder = copy_project()
     assert not (folder / "book" / "exp").exists()
-    result = build(folder)
+    command = [sys.executable, "-m", "spectral_tutorial", "run", str(folder / "book" / "meta_config.yaml"), "--all"]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    start = time.perf_counter()
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-8000:]
+    return ShippedRun(folder, folder / "book" / "exp", time.perf_counter() - start, done.stderr)
+
+
+@dataclass(frozen=True)
+class BuiltBook(Build):
+    """The whole book, and the size and time of each file that was there before."""
+
+    before: dict[str, tuple[int, int]]
+
+
+@pytest.fixture(scope="session")
+def built_book(shipped_run: ShippedRun, build: Callable[[Path], Build]) -> BuiltBook:
+    """The whole book, built over the results of the command line."""
+    import helpers
+
+    before = helpers.stamps(shipped_run.exp)
+    result = build(shipped_run.folder)
+    assert result.returncode == 0, result.log[-8000:]
+    return BuiltBook(**vars(result), before=before)
+
+
+@pytest.fixture(scope="session")
+def cold_book(copy_project: Callable[[], Path], build: Callable[[Path], Build]) -> Build:
+    """The whole book, built from nothing: for the nightly tests."""
+    result = build(copy_project())
     assert result.returncode == 0, result.log[-8000:]
     return result
+
+
+@dataclass(frozen=True)
+class StubBooks:
+    """A small book (stubs.py) as on a laptop that knows nothing; and built again, its package edited, as published."""
+
+    local: Build
+    published: Build
+
+
+@pytest.fixture(scope="session")
+def stub_books(
+    copy_project: Callable[[], Path], build: Callable[[Path], Build], tmp_path_factory: pytest.TempPathFactory
+) -> StubBooks:
+    """Two builds of a small book, in one folder; of the first a copy is kept."""
+    import stubs
+
+    folder = copy_project()
+    stubs.write_explorers_book(folder)
+    builds = []
+    for variables in (dict.fromkeys(stubs.PUBLISHED, ""), stubs.PUBLISHED):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GITHUB_REPOSITORY", "somebody/else")  # set in every run of the automation: means nothing
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            builds.append(build(folder))
+        assert builds[-1].returncode == 0, builds[-1].log[-8000:]
+        if len(builds) == 1:
+            kept = shutil.copytree(folder, tmp_path_factory.mktemp("local"), dirs_exist_ok=True)
+            stubs.edit_package(folder)
+    return StubBooks(replace(builds[0], folder=kept), builds[1])
 
 
 @pytest.fixture(scope="session")
@@ -127,27 +241,6 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-@dataclass(frozen=True)
-class ShippedRun:
-    """What ``run --all`` left of the shipped configuration, and how it went."""
-
-    exp: Path
-    seconds: float
-    log: str
-
-
-@pytest.fixture(scope="session")
-def shipped_run(tmp_path_factory: pytest.TempPathFactory) -> ShippedRun:
-    """The shipped configuration, run once from nothing, with every variant, through the command line."""
-    exp = tmp_path_factory.mktemp("shipped") / "exp"
-    meta = str(REPOSITORY / "book" / "meta_config.yaml")
-    command = [sys.executable, "-m", "spectral_tutorial", "run", meta, "--all", "--exp-dir", str(exp)]
-    start = time.perf_counter()
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-8000:]
-    return ShippedRun(exp, time.perf_counter() - start, done.stderr)
-
-
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small experiment (helpers.py), run with every variant: to be read or copied, not changed."""
@@ -155,9 +248,14 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from spectral_tutorial import Experiment
 
-    folder = tmp_path_factory.mktemp("small")
-    meta = helpers.write_experiment(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        helpers.shrink_fooled(patch)
-        Experiment.from_yaml(meta).run(everything=True)
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "small"  # one for all workers
+    done = folder.with_name("small.done")
+    with FileLock(folder.with_name("small.lock")):
+        if not done.exists():
+            folder.mkdir()
+            with pytest.MonkeyPatch.context() as patch:
+                helpers.shrink_fooled(patch)
+                Experiment.from_yaml(helpers.write_experiment(folder)).run(everything=True)
+            done.touch()
     return folder

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
 
 from spectral_tutorial import methods
 from spectral_tutorial.config import Config, load
@@ -23,6 +24,8 @@ SHIPPED = REPOSITORY / "book" / "meta_config.yaml"
 ORIGINAL = REPOSITORY / "tests" / "fixtures" / "original"
 IDLE = bool(os.environ.get("SPECTRAL_TUTORIAL_IDLE"))
 """Whether the machine has nothing else to do: benchmarks then hold their aims, not what a busy machine keeps to."""
+NIGHTLY = bool(os.environ.get("SPECTRAL_TUTORIAL_NIGHTLY"))
+"""Whether this is the nightly run; conftest.py says so."""
 PLOTS = {
     "spectral_lines", "diverse_samples", "train_samples", "test_samples", "abundance_scatter", "training_curves",
     "prediction_analysis", "mse_trajectory", "mse_time_series", "test_abundance_mse",
@@ -35,6 +38,18 @@ def seconds(work: Callable[[], Any]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
+
+
+def cases(few: int, at_night: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Run a test of hypothesis for a few cases, the same ones every time, and in the nightly run for many."""
+    several = settings(
+        max_examples=at_night if NIGHTLY else few,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    return lambda test: pytest.mark.nightly(several(test)) if NIGHTLY else several(test)
 
 
 def combinations(*sets: list[str]) -> dict[str, Any]:
@@ -125,6 +140,12 @@ def training_config(**changes: Any) -> TrainingConfig:
 def files_in(folder: Path) -> set[str]:
     """Relative paths of all files, the lock left out."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {".lock"}
+
+
+def stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size of each file, and when it was last written."""
+    found = {name: (folder / name).stat() for name in files_in(folder)}
+    return {name: (file.st_size, file.st_mtime_ns) for name, file in found.items()}
 
 
 def content(folder: Path) -> dict[str, tuple[int, bytes]]:

@@ -1,8 +1,9 @@
 """Runs that end badly, each in a fork of one process that has imported everything: a start costs nothing then.
 
-``python killed.py FOLDER`` runs the small experiment through the command line, undisturbed, killed at random moments,
-interrupted, on a full disk and twice at once; each time the same command then finishes the work. It prints a line of
-JSON for each case. A process of its own, with one thread: forking one in which torch has started threads would hang.
+``python killed.py FOLDER KILLS`` runs the small experiment through the command line, undisturbed, killed at random
+moments, interrupted, on a full disk and twice at once; each time the same command then finishes the work. It prints a
+line of JSON for each case. A process of its own, with one thread: forking one in which torch has started threads would
+hang.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from spectral_tutorial import cli, figures, methods, plots, store
 from spectral_tutorial.methods import METHODS
 
 STAGES = ("data", "runs", "analysis", "methods", "variations", "plots")
-SEED, KILLS, AT_ONCE = 20, 20, 2
+SEED, AT_ONCE = 20, 2
 KEPT = {
     "network", "oracle", "all_pairs", "composed", "ridge_log", "decoder",
     "spectral_lines", "abundance_scatter", "mse_trajectory",
@@ -189,24 +190,24 @@ def twice_at_once(folder: Path, reference: Path) -> None:
     assert_same_results(reference, folder / "exp")
 
 
-def moments(events: list[tuple[str, str]]) -> Iterator[tuple[str, Ending]]:
+def moments(events: list[tuple[str, str]], kills: int) -> Iterator[tuple[str, Ending]]:
     """Draw the moments of the kills, as many in each stage as in any other; one more is between two renames."""
     rng = random.Random(SEED)
     renamed = re.compile(r"rename \S+/seed-125/data-42/\.all_pairs\.\d+\.partial$")
     between = (place for place, (_, what) in enumerate(events) if renamed.search(what))
     yield "runs of five seeds, of which some are in place", Ending(next(between))
-    for number in range(KILLS):
+    for number in range(kills):
         stage = STAGES[number % len(STAGES)]
         places = [place for place, (name, _) in enumerate(events) if name == stage]
         yield stage, Ending(rng.choice(places), rng.choice([0.0, rng.uniform(0.001, 0.02)]))
 
 
-def cases(folder: Path) -> Iterator[tuple[str, str, Callable[[Path], None]]]:
+def cases(folder: Path, kills: int) -> Iterator[tuple[str, str, Callable[[Path], None]]]:
     """Yield the kind of each case, where it happens, and what to do in a folder."""
     reference, undisturbed = folder / "undisturbed" / "exp", start(experiment(folder / "undisturbed"))()
     assert undisturbed.status == 0, undisturbed.said
     events = undisturbed.events
-    for stage, ending in moments(events):
+    for stage, ending in moments(events, kills):
         yield "killed", f"{stage} {ending}", lambda f, e=ending: killed(f, reference, e)  # type: ignore[misc]
     rng = random.Random(SEED + 1)
     for stage in STAGES:
@@ -227,7 +228,7 @@ def outcome(folder: Path, case: Callable[[Path], None]) -> str:
     return ""
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, kills: int) -> None:
     """Go through all cases, a few at a time."""
     torch.optim.AdamW([torch.zeros(1)])  # imports half of torch when it is first called
     import scipy.ndimage  # noqa: F401
@@ -245,7 +246,7 @@ def main(folder: Path) -> None:
         wrong = file.read_text(encoding="utf-8") if file.is_file() else f"no outcome, status {status}"
         print(json.dumps({"kind": kind, "where": where, "wrong": wrong}), flush=True)
 
-    for number, (kind, where, case) in enumerate(cases(folder)):
+    for number, (kind, where, case) in enumerate(cases(folder, kills)):
         if len(running) == AT_ONCE:
             report()
         place = folder / f"case-{number}"
@@ -260,4 +261,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve())
+    main(Path(sys.argv[1]).resolve(), int(sys.argv[2]))

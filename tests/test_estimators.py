@@ -238,7 +238,7 @@ def test_spectra_without_noise_are_read_exactly() -> None:
     np.testing.assert_allclose(answers, test.of(*PAIR), atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_speed() -> None:
     """1,024 spectra: the decoder in 2 s, analysis by synthesis in 4 s, the observer in 6 s; the better of two runs."""
     test = spectra("test")

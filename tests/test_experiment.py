@@ -428,6 +428,7 @@ class TestShipped:
         files = {name for name in files_in(exp.directory) if not name.startswith("variations/")}
         assert files == expected_files(("train", "val", "test", "oracle_train"), kept, n_seeds=8, n_fooled=32)
 
+    @pytest.mark.nightly
     def test_it_took_minutes(self, shipped_run: Any) -> None:
         assert shipped_run.seconds < 900  # 170 on two idle cores
         assert "Traceback" not in shipped_run.log

@@ -1,4 +1,4 @@
-"""Thousands of spoiled configurations: each is accepted or refused in one sentence, and none leaves a file behind."""
+"""Hundreds of spoiled configurations: each is accepted or refused in one sentence, and none leaves a file behind."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers import small_experiment, write_experiment
-from hypothesis import HealthCheck, given, settings
+from helpers import cases, small_experiment, write_experiment
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spectral_tutorial import Experiment
@@ -35,12 +35,6 @@ def files() -> dict[str, Any]:
     found["distribution"]["splits"]["test"]["distribution"]["combinations"][0]["ranges"] = {"comp4": [0.5, 1.0]}
     found["training"] |= {"optimizer": "adamw", "device": "cpu", "n_bins": 64, "seed": None, "dropout_rate": 0.1}
     return found
-
-
-def cases(count: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Run a test for `count` cases, the same ones every time."""
-    checks = list(HealthCheck)
-    return settings(max_examples=count, deadline=None, derandomize=True, database=None, suppress_health_check=checks)
 
 
 # --- what the values and keys are spoiled with
@@ -192,8 +186,8 @@ def check(meta: Path, written: dict[str, bytes]) -> None:
             path.write_bytes(content)
 
 
+@cases(100, at_night=1000)
 @given(data=st.data())
-@cases(1000)
 def test_spoiled_keys_values_types_and_nesting(meta: Path, data: st.DataObject) -> None:
     documents, names = files(), data.draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=3))
     for name in names:
@@ -210,8 +204,8 @@ FRAGMENTS = [
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1", "cp037"]
 
 
+@cases(60, at_night=500)
 @given(data=st.data())
-@cases(500)
 def test_spoiled_text_and_encodings(meta: Path, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(NAMES))
     text = yaml.safe_dump(files()[name], sort_keys=False, default_flow_style=data.draw(st.sampled_from([None, True])))
@@ -224,16 +218,16 @@ def test_spoiled_text_and_encodings(meta: Path, data: st.DataObject) -> None:
     check(meta, {name: content})
 
 
+@cases(40, at_night=400)
 @given(variations=st.dictionaries(KEYS | st.sampled_from(["other", "a-b"]), CHANGES | VALUES, max_size=2))
-@cases(400)
 def test_spoiled_variations(meta: Path, variations: dict[str, Any]) -> None:
     analysis = files()["analysis"]
     analysis["variations"] |= variations
     check(meta, {"analysis": yaml.dump(analysis).encode("utf-8", "replace")})
 
 
+@cases(20, at_night=200)
 @given(data=st.data())
-@cases(200)
 def test_variations_with_one_thing_spoiled(meta: Path, data: st.DataObject) -> None:
     analysis = files()["analysis"]
     spoil(data, analysis["variations"])
@@ -262,8 +256,8 @@ def test_values_of_variations_that_grow_or_that_no_file_can_hold(meta: Path, key
     assert time.process_time() - start < 5
 
 
+@cases(80, at_night=800)
 @given(changes=CHANGES)
-@cases(800)
 def test_changes_by_dotted_keys(config: Config, changes: dict[Any, Any]) -> None:
     before = config.as_dict()
     assert_accepted_or_one_sentence(lambda: config.with_changes(changes).as_dict())

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import REPOSITORY, assert_same_results, content, files_in, small_experiment, write_experiment
+from helpers import NIGHTLY, REPOSITORY, assert_same_results, content, files_in, small_experiment, write_experiment
 
 from spectral_tutorial import Experiment, cli, draws, stacking, store
 from spectral_tutorial.folder import ExperimentFolder
 from spectral_tutorial.store import MissingError, StoreError
 
+KILLS = 20 if NIGHTLY else 6  # at random moments, as many in each of six stages as in any other
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 # --- runs that end badly, in processes of their own
@@ -35,18 +36,18 @@ def endings(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
         pytest.skip("needs fork and signals")
     script, folder = REPOSITORY / "tests" / "killed.py", tmp_path_factory.mktemp("killed")
     environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(script.parent)])}
-    command = [sys.executable, str(script), str(folder)]
+    command = [sys.executable, str(script), str(folder), str(KILLS)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return pd.DataFrame(json.loads(line) for line in done.stdout.splitlines())
 
 
-@pytest.mark.slow
+@pytest.mark.nightly if NIGHTLY else pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "count"), [("killed", 21), ("interrupted", 6), ("full disk", 3), ("twice at once", 1)]
+    ("kind", "count"), [("killed", KILLS + 1), ("interrupted", 6), ("full disk", 3), ("twice at once", 1)]
 )
 def test_the_same_command_finishes_the_work_bit_for_bit(endings: pd.DataFrame, kind: str, count: int) -> None:
-    """Twenty kills at random moments of all stages, and one between two seeds that are trained together.
+    """Kills at random moments of all stages, at night more, and one between two seeds that are trained together.
 
     Exit statuses, the one sentence of each, and that what was finished is not touched are looked at in killed.py.
     """

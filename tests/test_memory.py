@@ -32,7 +32,7 @@ def measured(folder: Path, n: int, n_seeds: int = 2) -> pd.DataFrame:
     return pd.DataFrame(json.loads(done.stdout.splitlines()[-1])).T
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_memory_and_time_hardly_grow_with_the_spectra(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With 20,000 and 60,000 spectra of 1024 bins, the larger ones' inputs in a file as a million's would be."""
     few, many = 20_000, 60_000

@@ -18,12 +18,9 @@ import yaml
 from accessibility import grave
 from bs4 import BeautifulSoup
 from helpers import REPOSITORY
-from nbformat.v4 import new_code_cell, new_markdown_cell
 from PIL import Image
-from stubs import write_stub
+from stubs import HOME, SITE
 
-HOME, SITE = "https://github.com/somebody/a-book", "https://somebody.github.io/a-book"
-VARIABLES = {"BOOK_REPOSITORY_URL": HOME, "BOOK_REPOSITORY_BRANCH": "spring", "BOOK_SITE_URL": SITE}
 CHAPTERS = sorted((REPOSITORY / "book").glob("0*.ipynb"))
 WORKFLOW = REPOSITORY / ".github" / "workflows" / "book.yml"
 
@@ -32,29 +29,15 @@ WORKFLOW = REPOSITORY / ".github" / "workflows" / "book.yml"
 
 
 @pytest.fixture(scope="module")
-def folder(copy_project: Callable[[], Path]) -> Path:
-    """An index that is executed and one small chapter in the place of the book."""
-    folder = copy_project()
-    head = "---\nfile_format: mystnb\nkernelspec: {name: python3, display_name: Python 3}\n---\n"
-    index = "# Index\n\nFirst & last words.\n\n```{code-cell}\n1 + 1\n```\n"
-    write_stub(folder, [new_markdown_cell("# Stub\n\nSome words."), new_code_cell("1 + 1")], head + index)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def sites(folder: Path, build: Callable[[Path], Any]) -> dict[str, dict[str, BeautifulSoup]]:
+def sites(stub_books: Any) -> dict[str, dict[str, BeautifulSoup]]:
     """Pages of a small book, built as on a laptop that knows nothing, and then as by the workflow."""
-    sites = {}
-    for place, variables in {"laptop": dict.fromkeys(VARIABLES, ""), "workflow": VARIABLES}.items():
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("GITHUB_REPOSITORY", "somebody/else")  # set in every run of the automation: means nothing
-            for name, value in variables.items():
-                patch.setenv(name, value)
-            done = build(folder)
-        assert done.returncode == 0, done.log[-8000:]
-        texts = {name: (done.html / "book" / f"{name}.html").read_text(encoding="utf-8") for name in ("index", "stub")}
-        sites[place] = {name: BeautifulSoup(text, "html.parser") for name, text in texts.items()}
-    return sites
+    return {
+        place: {
+            name: BeautifulSoup((done.html / f"{path}.html").read_text(encoding="utf-8"), "html.parser")
+            for name, path in (("door", "index"), ("index", "book/index"), ("stub", "book/stub"))
+        }
+        for place, done in (("laptop", stub_books.local), ("workflow", stub_books.published))
+    }
 
 
 def outside(soup: BeautifulSoup) -> set[str]:
@@ -69,7 +52,8 @@ def meta(soup: BeautifulSoup) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_a_local_build_links_to_no_repository_and_no_service(sites: dict[str, dict[str, BeautifulSoup]]) -> None:
-    for soup in sites["laptop"].values():
+    for name in ("index", "stub"):
+        soup = sites["laptop"][name]
         assert outside(soup) == set()
         assert not soup.select(".dropdown-source-buttons, .dropdown-launch-buttons")
         assert not {"og:url", "og:image"} & set(meta(soup))
@@ -96,8 +80,8 @@ def test_a_published_build_links_to_where_it_comes_from(sites: dict[str, dict[st
 
 
 @pytest.mark.slow
-def test_the_address_of_the_site_leads_to_the_first_page_and_shows_its_card(sites: Any, folder: Path) -> None:
-    door = BeautifulSoup((folder / "_build" / "html" / "index.html").read_text(encoding="utf-8"), "html.parser")
+def test_the_address_of_the_site_leads_to_the_first_page_and_shows_its_card(sites: Any) -> None:
+    door = sites["workflow"]["door"]
     said, first = meta(door), meta(sites["workflow"]["index"])
     shown = {name for name in first if name.startswith(("og:", "twitter:"))} | {"description"}
     assert {"og:title", "og:url", "og:image"} <= shown <= set(said)
@@ -115,13 +99,10 @@ BLANK = """() => [...document.querySelectorAll("i[class*='fa-'], svg.svg-inline-
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_button_of_a_published_build_has_its_icon_and_a_name(
-    browser: Any, sites: Any, folder: Path, scheme: str
-) -> None:
-    assert "workflow" in sites
+def test_every_button_of_a_published_build_has_its_icon_and_a_name(browser: Any, stub_books: Any, scheme: str) -> None:
     context = browser.new_context(color_scheme=scheme)
     page = context.new_page()
-    page.goto((folder / "_build" / "html" / "book" / "stub.html").as_uri(), wait_until="load")
+    page.goto((stub_books.published.html / "book" / "stub.html").as_uri(), wait_until="load")
     page.wait_for_selector("svg.svg-inline--fa", state="attached")
     assert page.evaluate(BLANK) == []
     for group in page.locator(".article-header-buttons .dropdown > button").all():
@@ -208,14 +189,24 @@ def test_the_workflow_runs_what_the_readme_says_and_may_do_little() -> None:
     assert report == "build.log"
     assert commands["tests"] == tests
     assert commands["package"] == [*tests[:-1], 'pytest -m "not slow"']
+    assert commands["nightly"] == [*tests[:-1], "pytest -m nightly"]
     assert {name: job.get("permissions") for name, job in jobs.items()} == {
         "package": None,
         "tests": None,
+        "nightly": None,
         "site": {"contents": "read", "pages": "read"},
         "deploy": {"pages": "write", "id-token": "write"},
     }
     assert workflow["permissions"] == {"contents": "read"}
-    assert set(jobs["deploy"]["needs"]) == set(jobs) - {"deploy"}
+    assert set(jobs["deploy"]["needs"]) == set(jobs) - {"deploy", "nightly"}
+
+
+def test_the_actions_are_named_by_their_commits() -> None:
+    """A tag can be moved to other code, a commit cannot; the version stands beside it, for people."""
+    uses = re.findall(r"uses: (.*)", WORKFLOW.read_text(encoding="utf-8"))
+    assert uses
+    for action in uses:
+        assert re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
 
 
 # --- Colab ------------------------------------------------------------------------------------------------------------
@@ -285,6 +276,7 @@ def test_outside_of_colab_the_cell_does_nothing(tmp_path: Path) -> None:
 )
 def test_in_colab_the_cell_fetches_the_book_that_it_was_opened_from(tmp_path: Path, path: str, repository: str) -> None:
     place, calls = run_cell(tmp_path, COLAB, f'[{{"kernel": {{}}, "name": "01.ipynb", "path": "{path}"}}]')
-    assert f"git clone -q --depth 1 https://github.com/{repository} {tmp_path}/home\n" in calls
-    assert f"pip install -q {tmp_path}/home myst-nb\n" in calls
+    home = tmp_path / "home"
+    assert f"git clone -q --depth 1 https://github.com/{repository} {home}\n" in calls
+    assert f"pip install -q -c {home}/requirements.txt {home} myst-nb\n" in calls  # versions of the lock
     assert place == f"{tmp_path}/home/book"

@@ -104,7 +104,6 @@ TRAIN_SPLIT = {"train": {"n_samples": 120, "distribution": combinations([], ["co
         ({"meta": {"training_seed": [123, 124, 125]}}, {"analysis"}),
         ({"meta": {"data_seed": [42, 43]}}, set()),
     ],
-    ids=str,
 )
 def test_a_change_of_the_configuration_makes_only_what_depends_on_it_stale(
     tmp_path: Path, changes: dict[str, Any], stale: set[str]

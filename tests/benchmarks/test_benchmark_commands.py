@@ -19,7 +19,7 @@ from test_memory import measured
 from spectral_tutorial import Experiment, figures
 from spectral_tutorial.plots import PLOTS
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 SIZES = (1_000, 10_000, 100_000)
 
 

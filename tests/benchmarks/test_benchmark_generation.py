@@ -25,7 +25,7 @@ def normals(n: int, bins: int) -> None:
             pass
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.benchmark(group="generation")
 def test_generation_against_drawing_its_normals(benchmark: Any, capsys: pytest.CaptureFixture[str]) -> None:
     config = shipped()

@@ -15,7 +15,7 @@ import pytest
 from test_memory import ALLOWED_MIB, MILLION, measured
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(not os.environ.get("SPECTRAL_TUTORIAL_MILLION"), reason="SPECTRAL_TUTORIAL_MILLION is not set")
 def test_a_million_spectra(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small, large = (measured(tmp_path / str(n), n) for n in (10_000, MILLION))
@@ -27,7 +27,7 @@ def test_a_million_spectra(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert ratio <= 1.3
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_memory_and_time_against_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """4,096 spectra; the weights, their gradients and the optimizer's two moments take 2.1 MiB a seed."""
     found = {n: measured(tmp_path / str(n), 4096, n) for n in (1, 4, 16, 64)}

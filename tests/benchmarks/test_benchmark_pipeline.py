@@ -44,7 +44,7 @@ def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_data_and_training_take_a_fraction_of_the_naive_time(capsys: pytest.CaptureFixture[str]) -> None:
     """In one process, imports not counted; the best of four runs each, because other work disturbs."""
     torch.optim.AdamW([torch.zeros(1)])  # imports half of torch when it is first called

@@ -44,7 +44,7 @@ def seconds(folder: Path, n_workers: int) -> float:
         return time.perf_counter() - start
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_workers_are_faster_than_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("distributed")
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")

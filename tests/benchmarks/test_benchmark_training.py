@@ -36,7 +36,7 @@ def spectra() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(SPECTRA, BINS, generator=generator), torch.rand(SPECTRA, LINES, generator=generator)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.benchmark(group="training")
 @pytest.mark.parametrize("n_seeds", [1, 4, 16, 64])
 def test_a_seed_among_many_costs_less_than_a_plain_loop(

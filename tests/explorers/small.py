@@ -1,4 +1,4 @@
-"""A book and an experiment of seconds, whose y component has a label that tries to break out of everything."""
+"""An experiment of seconds, whose y component has a label that tries to break out of everything."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from nbformat.v4 import new_code_cell, new_markdown_cell
-from stubs import write_notebook
 
 EVIL = "</script><img src=x onerror=alert(1)>"
 SEEDS = [123, 124, 125, 126]
@@ -40,33 +38,3 @@ def _renamed(value: Any, label: str) -> Any:
     if isinstance(value, list):
         return [_renamed(entry, label) for entry in value]
     return label if value == "comp4" else value
-
-
-HEAD = """
-import spectral_tutorial as st
-from spectral_tutorial import explorers
-exp = st.Experiment.from_yaml("meta_config.yaml")
-"""
-
-
-def figure(source: str, name: str) -> Any:
-    """Return a cell whose output is a numbered figure."""
-    cell = new_code_cell(source)
-    alt = {"alt": "A picture of the explorer in its first state"}
-    cell.metadata["mystnb"] = {"figure": {"name": name, "caption": "An explorer."}, "image": alt}
-    return cell
-
-
-def write_stub_book(folder: Path, pages: dict[str, list[str]]) -> None:
-    """Put an index without explorers and small notebooks in the place of the chapters."""
-    chapters = [{"file": f"book/{name}"} for name in pages]
-    toc = {"format": "jb-book", "root": "book/index", "options": {"numbered": True}, "chapters": chapters}
-    (folder / "_toc.yml").write_text(yaml.safe_dump(toc), encoding="utf-8")
-    for path in (folder / "book").glob("*.[im]*"):
-        if path.suffix in (".ipynb", ".md"):
-            path.unlink()
-    (folder / "book" / "index.md").write_text("# Index\n", encoding="utf-8")
-    for name, sources in pages.items():
-        figures = [figure(source, f"fig-{name}-{i}") for i, source in enumerate(sources)]
-        cells = [new_markdown_cell(f"# {name.title()}"), new_code_cell(HEAD.strip()), *figures]
-        write_notebook(folder / "book" / f"{name}.ipynb", cells)
