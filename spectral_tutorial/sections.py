@@ -56,15 +56,9 @@ class Part(BaseModel):
 
 
 def _check_text(text: str) -> str:
-    if not text.strip() or not text.isprintable():
+    letters = re.sub("[\u00a0\u200d\u3000]", "", text)  # spaces and what joins emoji: names on disk may have them
+    if not text.strip() or not letters.isprintable():
         raise refusal("printable text that is not empty")
-    return text
-
-
-def _check_path(text: str) -> str:
-    _check_text(
-        re.sub("[\u00a0\u200d\u3000]", "_", text)
-    )  # what joins emoji, and spaces that may be in names of folders
     return text
 
 
@@ -109,7 +103,7 @@ Real = Annotated[float, Field(ge=-1e9, le=1e9)]
 NotNegative = Annotated[float, Field(ge=0, le=1e9)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Label = Annotated[str, Field(max_length=200), AfterValidator(_check_text)]
-FilePath = Annotated[str, Field(max_length=4000), AfterValidator(_check_path), Valid("path")]
+FilePath = Annotated[str, Field(max_length=4000), AfterValidator(_check_text), Valid("path")]
 Labels = Annotated[tuple[Label, ...], Field(strict=False), AfterValidator(_check_twice), Valid("list of labels")]
 Range = Annotated[tuple[Real, Real], Field(strict=False), AfterValidator(_check_order), Valid("[low, high]")]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -117,6 +111,7 @@ SeedList = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_len
 _as_list = BeforeValidator(lambda seeds: (seeds,) if type(seeds) is int else seeds)
 Seeds = Annotated[SeedList, _as_list, AfterValidator(_check_twice), Valid("whole number, or list of them")]
 Changes = Annotated[Mapping[str, Plain], *_read_only]
+Units = Annotated[int, Field(ge=1, le=65_536)]
 Component = Annotated[int | str, BeforeValidator(_check_component), Valid("label, or number counted from 1")]
 Length = Annotated[Real, Unit("nm")]
 Dimensionless = Unit("dimensionless")
@@ -322,8 +317,8 @@ class TrainingConfig(Part):
     model_type: Annotated[str, *_matching(f"mlp|cnn|linear|{_CALLABLE}", 'mlp, cnn, linear or "module:Class"')] = Field(
         description='kind of network, or a torch module of your own as "module:Class"'
     )
-    hidden_dims: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(strict=False, max_length=64)] = (
-        Field(default=(), description="hidden units (`mlp`) or channels (`cnn`) of each layer, needed for both")
+    hidden_dims: Annotated[tuple[Units, ...], Field(strict=False, max_length=64)] = Field(
+        default=(), description="hidden units (`mlp`) or channels (`cnn`) of each layer, needed for both"
     )
     dropout_rate: float = Field(default=0.0, ge=0, lt=1, description="share of hidden units off in a step")
     activation: Annotated[Literal["relu", "gelu", "tanh"], _lower] = Field(
