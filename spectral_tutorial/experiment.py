@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from spectral_tutorial.config import load
 from spectral_tutorial.data import LackingError
 from spectral_tutorial.methods import ASKED_IN_VARIATIONS, METHODS
 from spectral_tutorial.plots import PLOTS
-from spectral_tutorial.reading import config_error, one_of, show
+from spectral_tutorial.reading import check_name, config_error, one_of, show
 from spectral_tutorial.results import Results
 from spectral_tutorial.variants import VARIANTS, chosen, is_known
 
@@ -40,7 +41,7 @@ class Experiment(Results):
         """
         config = load(path)
         if exp_dir is not None:
-            config = config.with_meta(exp_dir=str(Path(exp_dir).resolve()))
+            config = config.in_folder(exp_dir)
         return cls(config, overwrite=overwrite)
 
     def variation(self, name: str, changes: Mapping[str, Any] | None = None) -> Experiment:
@@ -61,8 +62,9 @@ class Experiment(Results):
             If the folder holds a variation with other changes.
         """
         config = self.config.variation(name) if changes is None else self.config.with_changes(changes)
+        check_name(name, partial(config_error, "variation", ""), self.config.analysis.variations)
         with self._pipeline.folder.claimed():  # the outer experiment is written down before anything lies in it
-            inner = config.with_meta(exp_dir=str(self.directory / "variations" / name))
+            inner = config.in_folder(self.directory / "variations" / name)
         return Experiment(inner, overwrite=self._overwrite)
 
     def __repr__(self) -> str:

@@ -16,6 +16,7 @@ from spectral_tutorial.data import Spectra
 from spectral_tutorial.methods import METHODS, Reader
 from spectral_tutorial.physics import World
 from spectral_tutorial.pipeline import KEPT_SPECTRA, Pipeline
+from spectral_tutorial.reading import config_error, show
 from spectral_tutorial.variants import VARIANTS, chosen, named
 
 
@@ -66,6 +67,9 @@ class Results:
     """
 
     def __init__(self, config: Config, *, overwrite: bool = False) -> None:
+        if not isinstance(config, Config):
+            expected = "a configuration; a file is opened by Experiment.from_yaml(PATH)"
+            raise config_error("Experiment", "", show(config), expected)
         self.config = config
         self._overwrite = overwrite
         self._pipeline = Pipeline(config, overwrite)
@@ -123,7 +127,7 @@ class Results:
         histories = []
         for data_seed in self.config.meta.data_seed:
             for training_seed, folder in self._pipeline.runs(variant, data_seed).items():
-                history = pd.read_csv(folder / "history.csv")
+                history = store.read_table(folder / "history.csv")
                 for name, value in (("training_seed", training_seed), ("data_seed", data_seed), ("variant", variant)):
                     history.insert(0, name, value)
                 histories.append(history)
@@ -147,7 +151,7 @@ class Results:
     def _table(self, name: str, table: str) -> pd.DataFrame:
         folders = [self._pipeline.measured(name, seed) for seed in self._pipeline.data_seeds(name)]
         if (name, table) not in self._tables:
-            parts = [pd.read_csv(folder / f"{table}.csv") for folder in folders]
+            parts = [store.read_table(folder / f"{table}.csv") for folder in folders]
             self._tables[name, table] = pd.concat(parts, ignore_index=True)
         return self._tables[name, table].copy()
 

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import platform
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,8 +25,11 @@ from typing import Any
 
 import filelock
 import numpy as np
+import pandas as pd
 import yaml
 from numpy.typing import NDArray
+
+from spectral_tutorial.reading import load_json, load_yaml
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +130,15 @@ def open_array(path: Path) -> NDArray[Any]:
     return array
 
 
+TEXT_COLUMNS = ("method", "variant", "variation", "component", "split", "status", "place")
+
+
+def read_table(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:
+    """Read a table back as it was written: names, and the columns `text`, stay text (a line may be called NA or 1)."""
+    names = dict.fromkeys((*TEXT_COLUMNS, *text), str)
+    return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
+
+
 @contextmanager
 def held(lock: filelock.BaseFileLock, folder: Path) -> Iterator[None]:
     """Hold the lock of a folder; who has to wait for another process says so."""
@@ -141,15 +154,7 @@ def held(lock: filelock.BaseFileLock, folder: Path) -> Iterator[None]:
 
 
 class Stage:
-    """One folder with the product of one step.
-
-    Parameters
-    ----------
-    directory : Path
-        Where the product lies or will lie.
-    print_of_inputs : str
-        :func:`fingerprint` of everything that the product depends on.
-    """
+    """One folder with the product of one step, and the :func:`fingerprint` of everything that it depends on."""
 
     def __init__(self, directory: Path, print_of_inputs: str) -> None:
         self.directory = directory
@@ -158,7 +163,7 @@ class Stage:
     def status(self) -> dict[str, Any] | None:
         """Content of ``status.json``, or None where it is missing or damaged."""
         try:
-            status = json.loads((self.directory / STATUS).read_text(encoding="utf-8"))
+            status = load_json(self.directory / STATUS)
         except (OSError, ValueError):
             return None
         return status if isinstance(status, dict) and isinstance(status.get("files"), dict) else None
@@ -253,22 +258,18 @@ def recovered(stages: Iterable[Stage]) -> bool:
     return True
 
 
+class _Dumper(yaml.SafeDumper):
+    """Puts text such as 1e-3, which is none in YAML 1.2, between quotes."""
+
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
+
+
 class ExperimentFolder:
-    """The folder of one experiment: whose it is, and who may write into it now.
+    """The folder of one experiment, which need not exist: whose it is, and who may write into it now.
 
-    Parameters
-    ----------
-    path : Path
-        The folder; it need not exist.
-    sections : mapping
-        The configuration as plain values: ``meta`` and the four other files.
-    overwrite : bool
-        Whether an earlier experiment in the folder is deleted when the first file is written.
-
-    Raises
-    ------
-    StoreError
-        If the folder cannot be used; nothing has been written then.
+    `sections` is the configuration as plain values; `overwrite` says whether an earlier experiment in the folder is
+    deleted when the first file is written. StoreError if the folder cannot be used; nothing has been written then.
     """
 
     def __init__(self, path: Path, sections: Mapping[str, Mapping[str, Any]], overwrite: bool) -> None:
@@ -302,8 +303,8 @@ class ExperimentFolder:
             if name == "meta" or not path.is_file():
                 continue
             try:
-                recorded = yaml.safe_load(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError, yaml.YAMLError):
+                recorded = load_yaml(path)
+            except ValueError:
                 return f"{path.name} cannot be read"
             place = first_difference(recorded, section)
             if place:
@@ -352,7 +353,7 @@ class ExperimentFolder:
         paths = {f"{name}_config_path": file for name, file in RECORD_NAMES.items() if name != "meta"}
         sections = {**self.sections, "meta": {**self.sections["meta"], **paths, "exp_dir": ".."}}
         files = {
-            RECORD_NAMES[name]: yaml.safe_dump(dict(section), sort_keys=False, allow_unicode=True).encode()
+            RECORD_NAMES[name]: yaml.dump(dict(section), Dumper=_Dumper, sort_keys=False, allow_unicode=True).encode()
             for name, section in sections.items()
         }
         packages = {name: version(name) for name in ("numpy", "torch", "pandas", "spectral-tutorial")}
@@ -373,8 +374,7 @@ class ExperimentFolder:
         return visible == {self._record.name} and all(path.read_bytes() == ours.get(path.name) for path in found)
 
 
-VERSIONS = "versions.json"
-"""The record's last file, with the versions that were used."""
+VERSIONS = "versions.json"  # the record's last file: what was used
 
 ORIGINAL_RECORD = "spectra_config.yaml"
 """A file by which the record of the original tutorial is known."""

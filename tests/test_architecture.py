@@ -72,7 +72,7 @@ def test_a_module_imports_only_from_those_above_it(name: str) -> None:
     [
         ("torch", "models stacking draws optimizers training pipeline sweep"),
         ("matplotlib", "figures plots experiment"),
-        ("pandas", "analysis figures pipeline results experiment sweep"),
+        ("pandas", "analysis figures store pipeline results experiment sweep"),
         ("safetensors", "pipeline"),
         ("tqdm", "pipeline sweep"),
         ("yaml", "store"),

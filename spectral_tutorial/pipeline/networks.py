@@ -165,7 +165,7 @@ class NetworkStages(SpectraStages):
     def _measure(self, variant: str, data_seed: int, stage: Stage) -> None:
         log.info("data seed %d: analyzing %s", data_seed, variant)
         runs = self.runs(variant, data_seed)
-        history = [pd.read_csv(folder / "history.csv") for folder in runs.values()]
+        history = [store.read_table(folder / "history.csv") for folder in runs.values()]
         losses, constant = np.stack([table["val_loss"] for table in history]), self._constant_loss(variant, data_seed)
         networks = Respondent(
             variant,

@@ -66,7 +66,7 @@ class ReaderStages(SpectraStages):
                 pd.DataFrame(tried).to_csv(folder / "choice.csv", index=False)
 
         self.produce([stage], "run_analysis", make)
-        return pd.read_csv(stage.directory / "choice.csv")
+        return store.read_table(stage.directory / "choice.csv")
 
     def _choice_stage(self, method: str) -> Stage:
         first = self.config.meta.data_seed[0]

@@ -15,7 +15,7 @@ from spectral_tutorial.config import Config
 from spectral_tutorial.data import LackingError, Spectra
 from spectral_tutorial.pipeline.sources import digests, libraries
 from spectral_tutorial.reading import resolve_callable
-from spectral_tutorial.sections import FunctionLaw, MixtureLaw, Split
+from spectral_tutorial.sections import RESERVED_SPLITS, FunctionLaw, MixtureLaw, Split
 from spectral_tutorial.store import Stage
 from spectral_tutorial.variants import COMPOSED, added_splits
 
@@ -32,8 +32,7 @@ class SpectraStages:
         self.config = config
         self.folder = store.ExperimentFolder(config.exp_dir, config.as_dict(), overwrite)
         self.splits = splits.complete(config.distribution.splits)
-        self._laws = added_splits(config, self.splits) | self.splits
-        self.added = (*(name for name in self._laws if name not in self.splits), COMPOSED)
+        self.added = RESERVED_SPLITS
         self._seen: set[tuple[Path, str]] = set()
         self._described: set[int] = set()
         self._stages: dict[tuple[str, int, tuple[str, ...]], Stage] = {}
@@ -42,6 +41,11 @@ class SpectraStages:
     def world(self) -> physics.World:
         """The forward model."""
         return physics.World.from_config(self.config.spectra)
+
+    @cached_property
+    def _laws(self) -> dict[str, Split]:
+        """Every split, those of interventions too, which of many lines are so large that they wait to be asked for."""
+        return added_splits(self.config, self.splits) | self.splits
 
     @property
     def judged(self) -> list[str]:
