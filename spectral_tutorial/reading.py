@@ -151,7 +151,7 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 # --- Values: plain ones, and not too many
 
-MOST_VALUES, DEEPEST = 500_000, 50
+MOST_VALUES, DEEPEST = 250_000, 50
 """How many values may be read at once, aliases followed, and how deep they may be nested."""
 
 Refuse = Callable[[str, str], Exception]
