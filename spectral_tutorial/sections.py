@@ -133,7 +133,7 @@ class Sampled(Part):
 
     range: Range = Field(description="a pair [low, high], in the unit of the quantity")
     distribution: Literal["uniform", "log_uniform"] = Field(
-        "uniform", description="of the values, or of their logarithm"
+        "uniform", description="kind, of values or their logarithm"
     )
 
     @validator(mode="after")
@@ -374,7 +374,7 @@ class AnalysisConfig(Part):
 
     plot_config: PlotConfig = Field(description="the two reported components")
     n_data_seeds: int = Field(
-        default=5, ge=1, le=1000, description="draws of all spectra for methods without training seeds, first seed on"
+        default=5, ge=1, le=1000, description="data seeds that methods without training seeds are measured on"
     )
     variations: Annotated[Mapping[str, Changes], *_by_name, Valid("changes, by name")] = Field(
         default={},
