@@ -16,6 +16,7 @@ stages, plots, variations, experiment, sweep, explorers, cli.
 """
 
 import importlib
+from importlib.metadata import version
 from typing import Any
 
 from spectral_tutorial import (
@@ -56,6 +57,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("spectral-tutorial")
     if name in ("estimators", "explorers", "sweep"):  # the first two bring scikit-learn and Jupyter's widgets along
         return importlib.import_module(f"spectral_tutorial.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

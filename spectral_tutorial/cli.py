@@ -4,7 +4,7 @@
 
     spectral-tutorial run META.yaml [--all]     everything the meta file asks for
     spectral-tutorial generate-data META.yaml   one stage, and what it needs
-    spectral-tutorial validate META.yaml        look at the five files and write nothing
+    spectral-tutorial validate META.yaml        look at the five files, try the code they name, write nothing
     spectral-tutorial sweep SWEEP.yaml          many experiments, on this machine or on a Dask cluster
 
 Exit status: 0 done, 1 some cells of a sweep failed, 2 something the person can mend (one sentence says what), 130
@@ -18,9 +18,14 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 
-from spectral_tutorial import cores, sweep, variations
-from spectral_tutorial.config import ConfigError
+import numpy as np
+
+import spectral_tutorial
+from spectral_tutorial import cores, models, splits, sweep, variations
+from spectral_tutorial.config import Config, ConfigError
 from spectral_tutorial.experiment import Experiment
+from spectral_tutorial.reading import config_error, resolve_callable, show
+from spectral_tutorial.sections import FunctionLaw
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +53,34 @@ def _plot(experiment: Experiment, everything: bool) -> None:
 
 def _validate(experiment: Experiment, everything: bool) -> None:
     variations.check(experiment.config)  # opening the experiment has already looked at everything else
+    base, tried = experiment.config, set()
+    for config in (base, *map(base.variation, base.analysis.variations)):
+        for name, file, key in config.code:
+            if (name, config.spectra, config.training) not in tried:
+                _try_code(config, name, file, key)
+                tried.add((name, config.spectra, config.training))
+
+
+def _try_code(config: Config, name: str, file: str, key: str) -> None:
+    """Say from where Python of one's own was imported, and use it once.
+
+    Raises
+    ------
+    ConfigError
+        If a function draws no abundances, or a class makes no network for these spectra.
+    """
+    module = sys.modules[name.partition(":")[0]]
+    log.info("%s: %s: %s was imported from %s", file, key, name, getattr(module, "__file__", "Python itself"))
+    try:
+        if key == "model_type":
+            models.check(resolve_callable(name, config.directory), config.spectra, config.training)
+        else:
+            function = FunctionLaw(callable=name)
+            splits.draw_abundance(function, config.spectra, 2, np.random.default_rng(0), config.directory)
+    except (Exception, SystemExit) as problem:  # whatever somebody's code raises
+        reason = " ".join(f"{type(problem).__name__}: {problem}".split())[:300]
+        expected = "a torch module" if key == "model_type" else "a function (n, rng) that returns n abundances by label"
+        raise config_error(file, key, f"{show(name)}, which does not fit ({reason})", expected) from problem
 
 
 COMMANDS: dict[str, tuple[Callable[[Experiment, bool], None], str]] = {
@@ -56,7 +89,10 @@ COMMANDS: dict[str, tuple[Callable[[Experiment, bool], None], str]] = {
     "train": (_train, "train the networks (and generate what they learn from)"),
     "analyze": (_analyze, "measure the gap and write the tables (and train what is missing)"),
     "plot": (_plot, "draw every plot (and compute what is missing)"),
-    "validate": (_validate, "check the five files and the folder of the results; write nothing"),
+    "validate": (
+        _validate,
+        "check the five files, the code they name and the folder of the results; write nothing",
+    ),
 }
 
 
@@ -88,6 +124,7 @@ def _outlook(found: sweep.Sweep) -> str:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     top = argparse.ArgumentParser(prog="spectral-tutorial", description=__doc__.splitlines()[0])
+    top.add_argument("--version", action="version", version=f"%(prog)s {spectral_tutorial.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (_, about) in COMMANDS.items():
         command = commands.add_parser(name, help=about, description=about)

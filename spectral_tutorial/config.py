@@ -8,8 +8,9 @@ what would be valid. A field's description ends such a sentence and is what the 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from spectral_tutorial.reading import (
     is_file,
     load_yaml,
     one_of,
+    plain,
     resolve_callable,
+    resolve_path,
     show,
     validate,
 )
@@ -30,7 +33,6 @@ from spectral_tutorial.sections import (
     CombinationLaw,
     DistributionConfig,
     FunctionLaw,
-    Law,
     MetaConfig,
     ReadOnly,
     SpectraConfig,
@@ -38,6 +40,15 @@ from spectral_tutorial.sections import (
 )
 
 __all__ = ["SECTIONS", "Config", "ConfigError", "load", "load_yaml"]
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "meta": MetaConfig,
+    "spectra": SpectraConfig,
+    "distribution": DistributionConfig,
+    "training": TrainingConfig,
+    "analysis": AnalysisConfig,
+}
+"""The model of each file, the meta file first: it names the others."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,8 @@ class Config:
         Absolute folder of the meta file; relative paths and ``module:function`` are looked up from here.
     file : str
         The meta file as its user named it, for messages.
+    folder : Path, optional
+        Where the results go instead of the meta file's ``exp_dir``.
     """
 
     meta: MetaConfig
@@ -61,22 +74,29 @@ class Config:
     analysis: AnalysisConfig
     directory: Path
     file: str = "meta_config.yaml"
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
-        _check_training(self)
-        for name, split in self.distribution.splits.items():
-            _check_split(self, name, split.distribution)
+        for key in ("n_bins", "n_components"):
+            found, expected = getattr(self.training, key), getattr(self.spectra, key)
+            if found not in (None, expected):
+                said = f"{expected} as in {self.meta.spectra_config_path}"
+                raise config_error(self.meta.training_config_path, key, show(found), said)
+        _check_splits(self)
         if len(set(self.reported)) == 1:
             found = show(self.analysis.plot_config.y_component)
             key, expected = "plot_config.y_component", "a component other than x_component"
             raise config_error(self.meta.analysis_config_path, key, found, expected)
+        for name, file, key in self.code:
+            resolve_callable(name, self.directory, key=key, file=file)
+        _ = self.exp_dir  # one that cannot be is refused here
 
-    @property
+    @cached_property
     def exp_dir(self) -> Path:
         """Absolute directory of the results."""
-        return (self.directory / self.meta.exp_dir).resolve()
+        return self.folder or resolve_path(self.meta.exp_dir, self.directory, key="exp_dir", file=self.file)
 
-    @property
+    @cached_property
     def reported(self) -> tuple[str, str]:
         """Labels of the two components on the x and y axes of the analysis."""
         return self._label("x_component"), self._label("y_component")
@@ -90,15 +110,36 @@ class Config:
         expected = f"{one_of(labels, chosen)}, or a number from 1 to {len(labels)}"
         raise config_error(self.meta.analysis_config_path, f"plot_config.{key}", show(chosen), expected)
 
+    @property
+    def code(self) -> Iterator[tuple[str, str, str]]:
+        """Name, file and key of each ``module:name``, the Python of one's own that reading the files imports."""
+        if ":" in self.training.model_type:
+            yield self.training.model_type, self.meta.training_config_path, "model_type"
+        for name, split in self.distribution.splits.items():
+            if isinstance(split.distribution, FunctionLaw):
+                key = f"splits.{name}.distribution.callable"
+                yield split.distribution.callable, self.meta.distribution_config_path, key
+
+    def in_folder(self, folder: str | Path) -> Config:
+        """Return a copy whose results go to a folder, see :func:`reading.resolve_path`."""
+        return replace(self, folder=resolve_path(folder, Path.cwd(), key="", file="exp_dir"))
+
     def with_training(self, **changes: Any) -> Config:
         """Return a copy with other keys of the training file, validated like the file."""
-        data = self.training.model_dump(exclude_unset=True) | changes
-        return replace(self, training=validate(TrainingConfig, data, self.meta.training_config_path))
+        return self._with_sections(training=self.training.model_dump(exclude_unset=True) | changes)
 
     def with_meta(self, **changes: Any) -> Config:
         """Return a copy with other keys of the meta file, the seeds for instance, validated like the file."""
-        data = self.meta.model_dump(exclude_unset=True) | changes
-        return replace(self, meta=validate(MetaConfig, data, self.file))
+        return self._with_sections(meta=self.meta.model_dump(exclude_unset=True) | changes)
+
+    def _with_sections(self, **sections: Any) -> Config:
+        """Return a copy with other content of some files; NumPy's values in it are taken for what they are."""
+        valid: dict[str, Any] = {}
+        for name, data in sections.items():
+            file = self.file if name == "meta" else getattr(self.meta, f"{name}_config_path")
+            valid[name] = validate(SECTIONS[name], plain(data, file), file)
+        other = "meta" in valid and valid["meta"].exp_dir != self.meta.exp_dir
+        return replace(self, **valid, folder=None if other else self.folder)
 
     def with_changes(self, changes: Mapping[str, Any]) -> Config:
         """Return a copy that differs in some keys, validated like the files.
@@ -115,40 +156,33 @@ class Config:
         ConfigError
             If a key leads nowhere or a value cannot be used.
         """
-        nests = {name: getattr(self, name).model_dump(mode="json", exclude_unset=True) for name in ("meta", *SECTIONS)}
+        nests = {name: getattr(self, name).model_dump(mode="json", exclude_unset=True) for name in SECTIONS}
         for key, value in changes.items():
             if key != "pair":
                 _put(nests, key, value)
         touched = {key.split(".")[0] for key in changes} - {"pair"}
-        models: dict[str, type[BaseModel]] = {"meta": MetaConfig, **SECTIONS}
-        files = {"meta": self.file} | {name: getattr(self.meta, f"{name}_config_path") for name in SECTIONS}
-        valid: dict[str, Any] = {name: validate(models[name], nests[name], files[name]) for name in touched}
-        changed = replace(self, **valid)
+        changed = self._with_sections(**{name: nests[name] for name in nests if name in touched})
         return changed.with_pair(changes["pair"]) if "pair" in changes else changed
 
     def with_pair(self, pair: Sequence[str]) -> Config:
         """Return a copy about two other components: they and the reported ones change places, in splits and report."""
-        if not isinstance(pair, list | tuple) or len(pair) != 2:
+        pair = plain(pair, "pair")
+        if not isinstance(pair, list) or len(pair) != 2:
             raise config_error("pair", "", show(pair), "a list of two labels")
         old, new = self.reported, [str(label) for label in pair]
         swap = dict(zip([*new, *old], [*old, *new], strict=True))
         splits = self.distribution.model_dump(mode="json", exclude_unset=True)
         for name, split in splits["splits"].items():
-            law = split["distribution"]
-            if "combinations" not in law:
+            if "combinations" not in split["distribution"]:
                 expected = "splits of the type component_combinations, whose components can be exchanged"
                 raise config_error("pair", "", f"the split {name} with a function of its own", expected)
-            for one in law["combinations"]:
+            for one in split["distribution"]["combinations"]:
                 one["components"] = [swap.get(label, label) for label in one["components"]]
                 if "ranges" in one:
                     one["ranges"] = {swap.get(label, label): limits for label, limits in one["ranges"].items()}
         chosen = dict(zip(("x_component", "y_component"), new, strict=True))
         analysis = self.analysis.model_dump(mode="json", exclude_unset=True) | {"plot_config": chosen}
-        return replace(
-            self,
-            distribution=validate(DistributionConfig, splits, self.meta.distribution_config_path),
-            analysis=validate(AnalysisConfig, analysis, self.meta.analysis_config_path),
-        )
+        return self._with_sections(distribution=splits, analysis=analysis)
 
     def variation(self, name: str) -> Config:
         """Return the configuration of one of the ``variations`` of analysis.yaml.
@@ -160,24 +194,16 @@ class Config:
         """
         changes, file = self.analysis.variations, self.meta.analysis_config_path
         if name not in changes:
-            raise config_error(file, "variations", show(name), one_of(changes, name))
-        plain = replace(self, analysis=self.analysis.model_copy(update={"variations": ReadOnly({})}))
+            raise config_error(file, "variations", show(name), f"{one_of(changes, name)}; or changes beside a new name")
+        without = replace(self, analysis=self.analysis.model_copy(update={"variations": ReadOnly({})}))
         try:
-            return plain.with_changes({key: value for key, value in changes[name].items() if key != "methods"})
+            return without.with_changes({key: value for key, value in changes[name].items() if key != "methods"})
         except ConfigError as problem:
             raise ConfigError(f"{file}: variations.{name}: {problem}") from None
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Return the five sections as plain values for JSON and YAML, with paths as they were written."""
-        return {name: getattr(self, name).model_dump(mode="json") for name in ("meta", *SECTIONS)}
-
-
-SECTIONS: dict[str, type[BaseModel]] = {
-    "spectra": SpectraConfig,
-    "distribution": DistributionConfig,
-    "training": TrainingConfig,
-    "analysis": AnalysisConfig,
-}
+        return {name: getattr(self, name).model_dump(mode="json") for name in SECTIONS}
 
 
 def load(meta_path: str | Path) -> Config:
@@ -191,21 +217,21 @@ def load(meta_path: str | Path) -> Config:
     file = str(meta_path)
     meta = validate(MetaConfig, load_yaml(meta_path), file)
     directory = Path(meta_path).resolve().parent
-    sections: dict[str, Any] = {}
-    for name, model in SECTIONS.items():
+    sections: dict[str, Any] = {"meta": meta}
+    for name in list(SECTIONS)[1:]:
         key = f"{name}_config_path"
-        path = getattr(meta, key)
-        if not is_file(directory / path):
+        path = resolve_path(getattr(meta, key), directory, key=key, file=file)
+        if not is_file(path):
             expected = "the path of a YAML file, relative to the meta file"
-            raise config_error(file, key, f"{show(path)}, where there is no file", expected)
-        sections[name] = validate(model, load_yaml(directory / path, path), path)
-    return Config(meta=meta, directory=directory, file=file, **sections)
+            raise config_error(file, key, f"{show(getattr(meta, key))}, where there is no file", expected)
+        sections[name] = validate(SECTIONS[name], load_yaml(path, getattr(meta, key)), getattr(meta, key))
+    return Config(directory=directory, file=file, **sections)
 
 
-def _put(nest: Any, key: str, value: Any) -> None:
+def _put(nest: Any, key: object, value: Any) -> None:
     """Put a value at a dotted key of nested mappings and lists; a last step may be new, the steps to it may not."""
-    found = re.findall(r"[^.\[\]]+|\[\d+\]", key) or [""]
-    *steps, last = [int(step[1:-1]) if step.startswith("[") else step for step in found]
+    found = re.findall(r"[^.\[\]]+|\[\d+\]", key) if isinstance(key, str) else []
+    *steps, last = [int(step[1:-1]) if step.startswith("[") else step for step in found or [""]]
     for place, step in enumerate([*steps, last]):
         known = range(len(nest)) if isinstance(nest, list) else nest if isinstance(nest, dict) else ()
         if step not in known and (place < len(steps) or place == 0 or not isinstance(nest, dict)):
@@ -218,28 +244,17 @@ def _put(nest: Any, key: str, value: Any) -> None:
     nest[last] = value
 
 
-def _check_training(config: Config) -> None:
-    """Check the training file against the spectra, and that a model of one's own can be imported."""
-    file = config.meta.training_config_path
-    for key in ("n_bins", "n_components"):
-        found, expected = getattr(config.training, key), getattr(config.spectra, key)
-        if found not in (None, expected):
-            raise config_error(file, key, show(found), f"{expected} as in {config.meta.spectra_config_path}")
-    if ":" in config.training.model_type:
-        resolve_callable(config.training.model_type, config.directory, key="model_type", file=file)
-
-
-def _check_split(config: Config, name: str, law: Law) -> None:
-    """Check a split's law against the lines, and that a function of one's own can be imported."""
-    file, key, spectra = config.meta.distribution_config_path, f"splits.{name}.distribution", config.spectra
-    if isinstance(law, FunctionLaw):
-        resolve_callable(law.callable, config.directory, key=f"{key}.callable", file=file)
-    for index, combination in enumerate(law.combinations if isinstance(law, CombinationLaw) else ()):
-        at = f"{key}.combinations[{index}]"
-        for place, label in enumerate(combination.components):
-            if label not in spectra.labels:
-                expected = one_of(spectra.labels, label)
-                raise config_error(file, f"{at}.components[{place}]", show(label), expected)
-        for label, limits in combination.ranges.items():
-            if broken := spectra.check_flux(spectra.lines[spectra.index(label)], limits[1]):
-                raise config_error(file, f"{at}.ranges.{label}", show(limits), broken)
+def _check_splits(config: Config) -> None:
+    """Check the splits' combinations against the lines."""
+    file, spectra = config.meta.distribution_config_path, config.spectra
+    lines = {line.label: line for line in spectra.lines}
+    for name, split in config.distribution.splits.items():
+        listed = split.distribution.combinations if isinstance(split.distribution, CombinationLaw) else ()
+        for index, combination in enumerate(listed):
+            at = f"splits.{name}.distribution.combinations[{index}]"
+            for place, label in enumerate(combination.components):
+                if label not in lines:
+                    raise config_error(file, f"{at}.components[{place}]", show(label), one_of(spectra.labels, label))
+            for label, limits in combination.ranges.items():
+                if broken := spectra.check_flux(lines[label], limits[1]):
+                    raise config_error(file, f"{at}.ranges.{label}", show(limits), broken)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from spectral_tutorial.draws import Build
 from spectral_tutorial.methods import METHODS, Fitted, Method, Network, get_method, get_network, names_of
 from spectral_tutorial.physics import World
 from spectral_tutorial.plots import PLOTS
-from spectral_tutorial.reading import show
+from spectral_tutorial.reading import check_name, config_error, show
 from spectral_tutorial.sections import TrainingConfig
 from spectral_tutorial.stacking import State
 from spectral_tutorial.stages import KEPT_SPECTRA, Stages
@@ -50,7 +51,8 @@ class Experiment:
 
     def __init__(self, config: Config, *, overwrite: bool = False, keep_spectra: bool = True) -> None:
         if not isinstance(config, Config):
-            raise TypeError(f"Experiment: found {config!r}; expected a Config, or Experiment.from_yaml(PATH)")
+            expected = "a configuration; a file is opened by Experiment.from_yaml(PATH)"
+            raise config_error("Experiment", "", show(config), expected)
         self.config = config
         self._overwrite = overwrite
         self._stages = Stages(config, overwrite, keep_spectra)
@@ -67,7 +69,7 @@ class Experiment:
         """
         config = load(path)
         if exp_dir is not None:
-            config = config.with_meta(exp_dir=str(Path(exp_dir).resolve()))
+            config = config.in_folder(exp_dir)
         return cls(config, overwrite=overwrite)
 
     def variation(self, name: str, changes: Mapping[str, Any] | None = None) -> Experiment:
@@ -90,8 +92,9 @@ class Experiment:
             If the folder holds a variation with other changes.
         """
         config = self.config.variation(name) if changes is None else self.config.with_changes(changes)
+        check_name(name, partial(config_error, "variation", ""), self.config.analysis.variations)
         with self._stages.folder.claimed():  # the outer experiment is written down before anything lies in it
-            inner = config.with_meta(exp_dir=str(self.directory / "variations" / name))
+            inner = config.in_folder(self.directory / "variations" / name)
         return Experiment(inner, overwrite=self._overwrite, keep_spectra=False)
 
     def __repr__(self) -> str:
@@ -143,7 +146,7 @@ class Experiment:
         histories = []
         for data_seed in get_network(method).data_seeds(self.config):
             for training_seed, folder in self._stages.runs(method, data_seed).items():
-                history = pd.read_csv(folder / "history.csv")
+                history = store.read_table(folder / "history.csv")
                 for name, value in (("training_seed", training_seed), ("data_seed", data_seed), ("variant", method)):
                     history.insert(0, name, value)
                 histories.append(history)
@@ -204,7 +207,7 @@ class Experiment:
         return analysis.with_status(analysis.final(self.trajectories(method)), self.seed_status(method))
 
     def _table(self, method: str, table: str) -> pd.DataFrame:
-        parts = [pd.read_csv(folder / f"{table}.csv") for folder in self._stages.predicted(method).values()]
+        parts = [store.read_table(folder / f"{table}.csv") for folder in self._stages.predicted(method).values()]
         return pd.concat(parts, ignore_index=True)
 
     def predictions(
@@ -331,11 +334,8 @@ class Experiment:
         return int(seed)
 
     def _check_split(self, split: str) -> None:
-        if split not in self._stages.evaluated:
-            expected = ", ".join(self._stages.evaluated)
-            raise ValueError(f"no predictions for {split!r}; expected one of {expected}")
-
-    # --- plots, and the whole recipe -------------------------------------------------------------------------------
+        if split not in (valid := self._stages.evaluated):
+            raise ValueError(f"no predictions for {split!r}; expected one of {', '.join(valid)}")
 
     def plot(self, name: str) -> matplotlib.figure.Figure:
         """Draw one of ``PLOTS``, leave it as ``plots/NAME.png`` and return it."""
@@ -347,12 +347,11 @@ class Experiment:
 
     def run(self, *, everything: bool = False) -> None:
         """Do what the flags of the meta file ask for, with the core methods or, if asked, `everything`."""
-        flags = self.config.meta
-        if flags.generate_data:
+        if self.config.meta.generate_data:
             self._generate_data()
-        if flags.run_training:
+        if self.config.meta.run_training:
             self._train(everything)
-        if flags.run_analysis:
+        if self.config.meta.run_analysis:
             self._analyze(everything)
         self._plot()
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -16,6 +16,7 @@ from typing import Any
 import filelock
 import yaml
 
+from spectral_tutorial.reading import load_json, load_yaml
 from spectral_tutorial.store import STATUS, MissingError, Stage, StoreError, json_bytes, write_atomically
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,13 @@ def held(lock: filelock.BaseFileLock, folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts text such as 1e-3, which is none in YAML 1.2, between quotes."""
+
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
 
 
 class ExperimentFolder:
@@ -93,8 +101,8 @@ class ExperimentFolder:
             if name == "meta" or not path.is_file():
                 continue
             try:
-                recorded = yaml.safe_load(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError, yaml.YAMLError):
+                recorded = load_yaml(path)
+            except ValueError:
                 return f"{path.name} cannot be read"
             place = first_difference(recorded, section)
             if place:
@@ -190,7 +198,7 @@ class ExperimentFolder:
         paths = {f"{name}_config_path": file for name, file in RECORD_NAMES.items() if name != "meta"}
         sections = {**self.sections, "meta": {**self.sections["meta"], **paths, "exp_dir": ".."}}
         files = {
-            RECORD_NAMES[name]: yaml.safe_dump(dict(section), sort_keys=False, allow_unicode=True).encode()
+            RECORD_NAMES[name]: yaml.dump(dict(section), Dumper=_Dumper, sort_keys=False, allow_unicode=True).encode()
             for name, section in sections.items()
         }
         packages = {name: version(name) for name in ("numpy", "torch", "pandas", "spectral-tutorial")}
@@ -220,7 +228,7 @@ def _say_what_is_old(stages: list[Stage]) -> None:
 def _published(folder: Path) -> list[str]:
     """Names of the single files that were written into an experiment's folder."""
     try:
-        names = json.loads((folder / "configs" / PUBLISHED).read_text(encoding="utf-8"))
+        names = load_json(folder / "configs" / PUBLISHED)
     except (OSError, ValueError):
         return []
     inside = [name for name in names if isinstance(name, str) and ".." not in name] if isinstance(names, list) else []

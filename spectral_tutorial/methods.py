@@ -325,7 +325,8 @@ def is_known(name: str) -> bool:
 def added_splits(config: Config, splits: Mapping[str, Split]) -> dict[str, Split]:
     """Splits that only interventions learn from: the held-out combination, and pairs of lines that are not it."""
     labels, quarter = config.spectra.labels, max(1, splits["train"].n_samples // 4)
-    pairs = [pair for pair in combinations(labels, 2) if set(pair) != set(config.reported)]
+    held_out = set(config.reported)
+    pairs = [pair for pair in combinations(labels, 2) if set(pair) != held_out]
     some = pairs[:: max(1, len(pairs) // 10)][:10]  # evenly spaced, so that every kind of line is among them
 
     def equally(chosen: Sequence[tuple[str, str]]) -> CombinationLaw:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from spectral_tutorial.sections import SpectraConfig, TrainingConfig
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 
 
@@ -118,3 +120,21 @@ def initialize(model: nn.Module, how: str) -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def check(network: Callable[..., object], spectra: SpectraConfig, training: TrainingConfig) -> None:
+    """Make one network, and let it read two spectra.
+
+    Raises
+    ------
+    TypeError
+        If it is no torch module, or does not map ``(2, n_bins)`` to ``(2, n_components)``.
+    """
+    sizes = {"n_bins": spectra.n_bins, "n_components": spectra.n_components, "hidden_dims": training.hidden_dims}
+    made = network(**sizes, dropout_rate=training.dropout_rate, activation=training.activation)
+    if not isinstance(made, nn.Module):
+        raise TypeError(f"it makes a {type(made).__name__}")
+    with torch.no_grad():
+        output = made(torch.ones(2, spectra.n_bins))
+    if getattr(output, "shape", None) != (2, spectra.n_components):
+        raise TypeError(f"its output for 2 spectra is {tuple(getattr(output, 'shape', ()))}")

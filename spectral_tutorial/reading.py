@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import json
+import os
 import re
 import reprlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import MaxDepthExceededError
+from ruamel.yaml.constructor import SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.nodes import Node
+from ruamel.yaml.resolver import Resolver
 
 Section = TypeVar("Section", bound=BaseModel)
 
@@ -49,7 +57,8 @@ class ConfigError(ValueError):
 def config_error(file: str | Path, key: str, found: str, expected: str) -> ConfigError:
     """Make the sentence; `key` may be empty or name a line. Whatever was found, it stays on one line."""
     sentence = f"{file}: {key}{': ' if key else ''}found {found}; expected {expected}."
-    return ConfigError(" ".join("".join(c if c.isprintable() else " " for c in sentence).split()))
+    words = re.split(r"[ \t\r\n\f\v]+", sentence)
+    return ConfigError("".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(words)))
 
 
 def show(value: object) -> str:
@@ -64,33 +73,16 @@ def show(value: object) -> str:
 def one_of(valid: Iterable[str], found: object) -> str:
     """Name what would be valid, shortened, and the nearest match to what was found."""
     words = list(valid)
+    if not words:
+        return "none, as there is nothing to choose from"
     shown = words if len(words) <= 24 else [*words[:20], "...", words[-1]]
-    near = difflib.get_close_matches(str(found), words, n=1)
-    return f"one of {', '.join(shown) or 'none'}" + (f" (did you mean {near[0]}?)" if near else "")
+    near = difflib.get_close_matches(found, words, n=1) if isinstance(found, str) else []
+    return f"one of {', '.join(shown)}" + (f" (did you mean {near[0]}?)" if near else "")
 
 
 def refusal(expected: str, *at: str | int, found: str | None = None) -> PydanticCustomError:
     """Make a validator's error: `at` leads from the validated value to the culprit, `found` is ready text."""
     return PydanticCustomError("refused", "{expected}", {"expected": expected, "at": at, "found": found})
-
-
-def check_plain(value: Any) -> Any:
-    """Refuse what no file should hold: values that hold themselves, grow by aliases without end, or are not plain."""
-    stack, seen = [(value, 0)], 0
-    while stack:
-        (item, depth), seen = stack.pop(), seen + 1
-        if seen > 10_000 or depth > 20:
-            raise refusal("at most 10,000 values, nested at most 20 deep", found="more")
-        if isinstance(item, Mapping):
-            stack += [(part, depth + 1) for pair in item.items() for part in pair]
-        elif isinstance(item, list | tuple):
-            stack += [(part, depth + 1) for part in item]
-        elif isinstance(item, str):
-            if any("\ud800" <= letter <= "\udfff" for letter in item):
-                raise refusal("text that a file can hold", found="half a character")
-        elif not (item is None or isinstance(item, bool | int) or (isinstance(item, float) and isfinite(item))):
-            raise refusal("finite numbers, text, lists and keys with values", found=show(item))
-    return value
 
 
 # pydantic's error types in our words; what is not here keeps pydantic's own sentence
@@ -110,8 +102,7 @@ _EXPECTED = {
     "too_short": "at least {min_length} in the list",
     "too_long": "at most {max_length} in the list",
     "string_too_long": "at most {max_length} characters",
-    **dict.fromkeys(("dict_type", "mapping_type"), "keys with values"),
-    **dict.fromkeys(("model_type", "model_attributes_type"), "keys with values"),
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type", "model_attributes_type"), "keys with values"),
 }
 
 
@@ -158,51 +149,134 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models_in(part)
 
 
-# --- YAML, read strictly
+# --- Values: plain ones, and not too many
+
+MOST_VALUES, DEEPEST = 250_000, 50
+"""How many values may be read at once, aliases followed, and how deep they may be nested."""
+
+Refuse = Callable[[str, str], Exception]
 
 
-class _Refused(yaml.MarkedYAMLError):
-    """A document that is YAML but not the plain kind that is read here."""
+def walk(value: Any, refuse: Refuse) -> Iterator[Any]:
+    """Yield a value and all that is nested in it, unless it holds itself, is nested too deep or grows by aliases.
 
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, stricter: no duplicate keys, text as keys, no tags; numbers as in YAML 1.2.
-
-    YAML 1.1 takes ``1e-3`` for text, ``010`` for 8, ``1:30`` for 90 and ``2024-01-01`` for a date.
+    `refuse` makes the error to raise, from what was found and what would be valid.
     """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-            if key.tag != "tag:yaml.org,2002:str" or not isinstance(key, yaml.ScalarNode):
-                raise _Refused(problem="found a key that is not text; expected text", problem_mark=key.start_mark)
-            if key.value in seen:
-                problem = f"found the key {show(key.value)} twice; expected each key once"
-                raise _Refused(problem=problem, problem_mark=key.start_mark)
-            seen.add(key.value)
-        # not SafeLoader's own: that one merges `<<`, which can grow a small file without bounds
-        return yaml.constructor.BaseConstructor.construct_mapping(self, node, deep=deep)
-
-    def refuse_tag(self, node: yaml.Node) -> NoReturn:
-        problem = f"found the tag {show(node.tag)}; expected plain YAML without tags"
-        raise _Refused(problem=problem, problem_mark=node.start_mark)
+    stack, seen = [(value, 0)], 0
+    while stack:
+        (item, depth), seen = stack.pop(), seen + 1
+        if depth > DEEPEST:
+            raise refuse("lists or mappings nested too deeply", f"at most {DEEPEST}, one in the other")
+        if seen > MOST_VALUES:
+            raise refuse("more values", f"at most {MOST_VALUES:,}, those behind aliases counted each time")
+        yield item
+        parts = [part for pair in item.items() for part in pair] if isinstance(item, Mapping) else item
+        stack += [(part, depth + 1) for part in parts] if isinstance(parts, list | tuple) else []
 
 
-_NULL, _BOOL, _INT, _FLOAT, *_REST = (
-    f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")
-)
-_DECIMAL = r"[-+]?([0-9][0-9_]*(\.[0-9_]*|(?=[eE]))|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?$"
-_Loader.yaml_constructors = {
-    tag: yaml.SafeLoader.yaml_constructors[tag] for tag in (_NULL, _BOOL, _INT, _FLOAT, *_REST)
-}
-_Loader.add_constructor(None, _Loader.refuse_tag)
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag in (_NULL, _BOOL)]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(_INT, re.compile(r"[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(_FLOAT, re.compile(_DECIMAL), list("-+0123456789."))
-_Loader.add_implicit_resolver(_FLOAT, re.compile(r"[-+]?\.(inf|Inf|INF|nan|NaN|NAN)$"), list("-+."))
+def plain(value: Any, file: str) -> Any:
+    """Return a value as `file` would hold it: NumPy's numbers and arrays as numbers and lists."""
+
+    def convert(part: Any) -> Any:
+        if isinstance(part, Mapping):
+            return {convert(key): convert(inner) for key, inner in part.items()}
+        if isinstance(part, list | tuple):
+            return [convert(inner) for inner in part]
+        return part.tolist() if hasattr(part, "tolist") else part
+
+    return convert(_bounded(value, file))
+
+
+def _bounded(value: Any, file: str) -> Any:
+    for _ in walk(value, partial(config_error, file, "")):
+        pass
+    return value
+
+
+def check_plain(value: Any) -> Any:
+    """Refuse, in a validator, what no file should hold."""
+    for item in walk(value, lambda found, expected: refusal(expected, found=found)):
+        if isinstance(item, str):
+            if any("\ud800" <= letter <= "\udfff" for letter in item):
+                raise refusal("text that a file can hold", found="half a character")
+        elif isinstance(item, float) and not isfinite(item):
+            raise refusal("finite numbers", found=show(item))
+        elif not isinstance(item, Mapping | list | tuple | int | float | None):
+            raise refusal("numbers, text, lists and keys with values", found=show(item))
+    return value
+
+
+# --- YAML and JSON, read strictly
+
+
+class _Refused(MarkedYAMLError):
+    """What is YAML, but not of the plain kind that is read here."""
+
+    def __init__(self, node: Node, found: str, expected: str) -> None:
+        super().__init__(problem=found, problem_mark=node.start_mark)
+        self.expected = expected
+
+
+class _Resolver(Resolver):
+    """Numbers as in YAML 1.2 whatever version a file names, ``yes`` and ``no`` as in 1.1; dates are text."""
+
+    processing_version = (1, 2)
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in known if tag.endswith((":null", ":bool", ":float"))]
+        for first, known in Resolver.yaml_implicit_resolvers.items()
+    }
+
+    def __init__(self, version: Any = None, loader: Any = None) -> None:
+        super().__init__(loader)
+
+
+_YES_OR_NO = re.compile("(yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF)$")
+_WHOLE = re.compile("[-+]?(0|[1-9][0-9_]*)$")  # 010 is 8 in YAML 1.1 and 10 in 1.2: text, which no number may be
+_Resolver.add_implicit_resolver_base("tag:yaml.org,2002:bool", _YES_OR_NO, list("yYnNoO"))
+_Resolver.add_implicit_resolver_base("tag:yaml.org,2002:int", _WHOLE, list("-+0123456789"))
+
+
+class _Constructor(SafeConstructor):
+    """Plain values only: numbers, text, lists and mappings; keys are text, each once."""
+
+    def flatten_mapping(self, node: Node) -> None:
+        """Leave ``<<`` alone: merging can grow a small file without bounds."""
+
+    def check_mapping_key(self, node: Node, key_node: Node, mapping: Any, key: Any, value: Any) -> bool:
+        if not isinstance(key, str):
+            raise _Refused(key_node, "a key that is not text", "text")
+        if key in mapping:
+            raise _Refused(key_node, f"the key {show(key)} twice", "each key once")
+        return True
+
+    def refuse_tag(self, node: Node) -> NoReturn:
+        raise _Refused(node, f"the tag {show(str(node.tag))}", "plain YAML without tags")
+
+
+_Constructor.yaml_constructors = {
+    f"tag:yaml.org,2002:{kind}": SafeConstructor.yaml_constructors[f"tag:yaml.org,2002:{kind}"]
+    for kind in ("null", "bool", "int", "float", "str", "seq", "map")
+} | {None: _Constructor.refuse_tag}
+
+
+def parse(content: bytes, file: str) -> Any:
+    """Return what a YAML document holds, in bounds (see :func:`walk`); ConfigError names `file` if it is not plain."""
+    expected = "a YAML file with keys and values"
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Resolver, yaml.Constructor, yaml.max_depth = _Resolver, _Constructor, DEEPEST
+    yaml.composer.warn_double_anchors = False
+    try:
+        data = yaml.load(content.decode("utf-8-sig"))
+    except MaxDepthExceededError:
+        raise config_error(file, "", "lists or mappings nested too deeply", expected) from None
+    except MarkedYAMLError as problem:
+        line = f"line {problem.problem_mark.line + 1}" if problem.problem_mark else ""
+        if isinstance(problem, _Refused):
+            raise config_error(file, line, str(problem.problem), problem.expected) from None
+        raise config_error(file, line, f"text that is not YAML ({problem.problem})", expected) from None
+    except Exception as problem:  # the library assumes that a tag fits its value, that an escape is a character...
+        raise config_error(file, "", f"what cannot be read ({problem})", expected) from None
+    return _bounded(data, file)
 
 
 def is_file(path: Path) -> bool:
@@ -214,14 +288,7 @@ def is_file(path: Path) -> bool:
 
 
 def load_yaml(path: str | Path, file: str | None = None) -> dict[str, Any]:
-    """Read a YAML file that holds one mapping, without Python objects and with numbers as numbers.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-    file : str, optional
-        How messages name it; by default as `path`.
+    """Read a YAML file that holds one mapping; `file` is how messages name it.
 
     Raises
     ------
@@ -232,35 +299,76 @@ def load_yaml(path: str | Path, file: str | None = None) -> dict[str, Any]:
     if not is_file(Path(path)):
         raise config_error(file, "", "no such file", expected)
     try:
-        data = yaml.load(Path(path).read_bytes().decode("utf-8-sig"), Loader=_Loader)
-    except yaml.MarkedYAMLError as problem:
-        line = f"line {problem.problem_mark.line + 1}" if problem.problem_mark else ""
-        if isinstance(problem, _Refused) and problem.problem:
-            found, _, expected = problem.problem.removeprefix("found ").rpartition("; expected ")
-            raise config_error(file, line, found, expected) from None
-        raise config_error(file, line, f"text that is not YAML ({problem.problem})", expected) from None
-    except RecursionError:
-        raise config_error(file, "", "lists or mappings nested too deeply", expected) from None
-    except (OSError, yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError) as problem:
+        content = Path(path).read_bytes()
+    except OSError as problem:
         raise config_error(file, "", f"what cannot be read ({problem})", expected) from None
+    data = parse(content, file)
     if not isinstance(data, dict):
         raise config_error(file, "", show(data), expected)
     return data
 
 
+def load_json(path: Path) -> Any:
+    """Read a JSON file of the program's own, in the same bounds; OSError or ValueError where it is damaged."""
+    try:
+        data = json.loads(path.read_bytes())
+    except RecursionError:
+        raise config_error(path, "", "lists or mappings nested too deeply", "a JSON file of this program") from None
+    return _bounded(data, str(path))
+
+
+# --- Names, paths and code that a file points to
+
+
+def check_name(name: object, refuse: Refuse, others: Iterable[str] = ()) -> str:
+    """Return a name that can be a folder's on every system, beside `others`; `refuse` makes the error of any other."""
+    expected = "a name of at most 60 letters, digits, _ and -"
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", name):
+        raise refuse(show(name), expected)
+    if re.fullmatch(r"con|prn|aux|nul|(com|lpt)\d", name.lower()):
+        raise refuse(show(name), f"{expected} that is no device on Windows")
+    if twin := next((other for other in others if other != name and other.lower() == name.lower()), None):
+        raise refuse(show(name), f"a name that differs from {twin} in more than capital letters")
+    return name
+
+
+def check_names(named: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Refuse, in a validator, keys that cannot be the names of folders in one place."""
+    for name in named:
+        check_name(name, lambda found, expected, at=name: refusal(expected, at, found=found), named)  # type: ignore[misc]
+    return named
+
+
+def resolve_path(path: str | Path, directory: Path, *, key: str, file: str) -> Path:
+    """Return where a path leads, absolute: ``~`` and ``$NAME`` are expanded, the rest is relative to `directory`.
+
+    In a Path, which the program may have made, ``$`` is a character like any other; `key` and `file` say where text
+    was written.
+
+    Raises
+    ------
+    ConfigError
+        When ``~`` or ``$NAME`` stand for nothing here, or the path is one that no file can have.
+    """
+    text = os.path.expanduser(os.path.expandvars(path) if isinstance(path, str) else path)
+    if str(text).startswith("~") or (isinstance(path, str) and re.search(r"\$(\w|\{)", str(text))):
+        raise config_error(file, key, show(str(path)), "a path whose ~ and $NAME stand for something here")
+    try:
+        # what is written here is UTF-8, whatever the locale takes the names on disk for
+        found = (directory / os.fsdecode(str(text).encode("utf-8", "surrogateescape"))).resolve()
+        if found.is_symlink():  # it still is one: a loop
+            raise OSError("a link that leads back to itself")
+        found.exists()  # raises where the name is too long, or a folder closed
+    except (OSError, RuntimeError, ValueError) as problem:
+        reason = f"{show(str(path))}, where nothing can be ({str(problem)[:200]})"
+        raise config_error(file, key, reason, "the path of a file or folder") from None
+    return found
+
+
 def resolve_callable(
     name: str, directory: str | Path, *, key: str = "callable", file: str = "configuration"
 ) -> Callable[..., Any]:
-    """Import ``module:function`` or ``module:Class``; `directory` can be imported from meanwhile.
-
-    Parameters
-    ----------
-    name : str
-        Module and attribute, separated by a colon.
-    directory : str or Path
-        Folder that is searched first, that of the meta file.
-    key, file : str
-        Where the name was written, for the message.
+    """Import ``module:function`` or ``module:Class``, from `directory` first; `key` and `file` say who named it.
 
     Raises
     ------

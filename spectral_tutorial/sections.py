@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from functools import cached_property
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic import WrapSerializer as Serializer
 from pydantic import model_validator as validator
 
-from spectral_tutorial.reading import Unit, Valid, check_plain, one_of, refusal, show
+from spectral_tutorial.reading import Unit, Valid, check_names, check_plain, one_of, refusal, show
 
-V = TypeVar("V")
+RESERVED_SPLITS = ("composed", "combinations", "some_pairs", "all_pairs")
+"""Splits that the package adds itself, for methods that are shown more than ``train``."""
 
 # --- What the models are made of
 
 
-class ReadOnly(Mapping[str, V]):
+class ReadOnly(Mapping[str, Any]):
     """A mapping that cannot be changed and, unlike ``types.MappingProxyType``, can be copied and pickled."""
 
-    def __init__(self, items: Mapping[str, V]) -> None:
+    def __init__(self, items: Mapping[str, Any]) -> None:
         self._items = dict(items)
 
-    def __getitem__(self, key: str) -> V:
+    def __getitem__(self, key: str) -> Any:
         return self._items[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -54,7 +56,8 @@ class Part(BaseModel):
 
 
 def _check_text(text: str) -> str:
-    if not text.strip() or not text.isprintable():
+    letters = re.sub("[\u00a0\u200d\u3000]", "", text)  # spaces and what joins emoji: names on disk may have them
+    if not text.strip() or not letters.isprintable():
         raise refusal("printable text that is not empty")
     return text
 
@@ -75,9 +78,11 @@ def _check_order(value: tuple[float, float]) -> tuple[float, float]:
 
 
 def _check_twice(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    seen: set[Any] = set()
     for index, value in enumerate(values):
-        if value in values[:index]:
+        if value in seen:
             raise refusal("each of the list once", index, found=f"{show(value)} a second time")
+        seen.add(value)
     return values
 
 
@@ -89,6 +94,7 @@ def _check_component(value: Any) -> Any:
 
 _lower = BeforeValidator(lambda word: word.lower() if isinstance(word, str) else word)
 _read_only = (AfterValidator(ReadOnly), Serializer(lambda mapping, handler: handler(dict(mapping))))
+_by_name = (AfterValidator(check_names), *_read_only)
 _CALLABLE = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 
 Plain = Annotated[Any, BeforeValidator(check_plain)]
@@ -100,11 +106,11 @@ Label = Annotated[str, Field(max_length=200), AfterValidator(_check_text)]
 FilePath = Annotated[str, Field(max_length=4000), AfterValidator(_check_text), Valid("path")]
 Labels = Annotated[tuple[Label, ...], Field(strict=False), AfterValidator(_check_twice), Valid("list of labels")]
 Range = Annotated[tuple[Real, Real], Field(strict=False), AfterValidator(_check_order), Valid("[low, high]")]
-FolderName = Annotated[str, *_matching(r"[A-Za-z0-9_-]{1,60}", "a name of at most 60 letters, digits, _ and -")]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 SeedList = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=10_000)]
 _as_list = BeforeValidator(lambda seeds: (seeds,) if type(seeds) is int else seeds)
 Seeds = Annotated[SeedList, _as_list, AfterValidator(_check_twice), Valid("whole number, or list of them")]
+Changes = Annotated[Mapping[str, Plain], *_read_only]
 Units = Annotated[int, Field(ge=1, le=65_536)]
 Component = Annotated[int | str, BeforeValidator(_check_component), Valid("label, or number counted from 1")]
 Length = Annotated[Real, Unit("nm")]
@@ -118,19 +124,15 @@ class Line(Part):
 
     label: Label = Field(description="name of the component, used once")
     center: Length = Field(gt=0, description="wavelength of the line's center")
-    width: Annotated[float, Unit("nm")] = Field(
-        ge=1e-3, le=1e9, description="standard deviation of the Gaussian profile"
-    )
+    width: Annotated[float, Field(ge=1e-3, le=1e9), Unit("nm")] = Field(description="standard deviation of the profile")
     strength: Annotated[Real, Dimensionless] = Field(description="change of flux at the center; below 0 absorbs")
 
 
 class Sampled(Part):
-    """The law of one random quantity: one independent draw for each spectrum."""
+    """The distribution of one random quantity: one independent draw for each spectrum."""
 
     range: Range = Field(description="a pair [low, high], in the unit of the quantity")
-    distribution: Literal["uniform", "log_uniform"] = Field(
-        default="uniform", description="law of the values; log_uniform makes the logarithm uniform"
-    )
+    distribution: Literal["uniform", "log_uniform"] = Field("uniform", description="kind, of values or their logarithm")
 
     @validator(mode="after")
     def _check_logarithm(self) -> Sampled:
@@ -164,13 +166,12 @@ class SpectraConfig(Part):
     wavelength_max: Length = Field(gt=0, description="last wavelength, above wavelength_min")
     n_components: Count = Field(description="number of components, that is of lines")
     line_law: Literal["linear", "beer_lambert"] = Field(
-        default="linear",
-        description="factor 1 + strength x abundance x profile, or (beer_lambert) its exponential",
+        default="linear", description="factor 1 + strength x abundance x profile, or (beer_lambert) its exponential"
     )
     sampling: Sampling = Field(description="what is drawn at random for each spectrum")
     lines: Annotated[tuple[Line, ...], Field(strict=False)] = Field(description="the lines, in output order")
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """Labels of the components, in the order of the lines."""
         return tuple(line.label for line in self.lines)
@@ -214,9 +215,7 @@ class Combination(Part):
     weight: NotNegative = Field(default=1.0, description="relative frequency of the combination, at least 0")
     components: Labels = Field(description="labels of the components that are present; an empty list for none")
     ranges: Annotated[Mapping[Label, Range], *_read_only, Dimensionless, Valid("[low, high] by label")] = Field(
-        default={},
-        validate_default=True,
-        description="range of the abundance by label, where it is not the world's",
+        default={}, validate_default=True, description="range of the abundance by label, where not the world's"
     )
 
     @validator(mode="after")
@@ -232,7 +231,7 @@ class Combination(Part):
 class CombinationLaw(Part):
     """Abundances drawn by first choosing one of several combinations."""
 
-    type: Literal["component_combinations"] = Field(default="component_combinations", description="kind of law")
+    type: Literal["component_combinations"] = Field("component_combinations", description="kind of distribution")
     combinations: Annotated[tuple[Combination, ...], Field(strict=False, min_length=1)] = Field(
         description="the combinations, chosen in proportion to their weights"
     )
@@ -247,18 +246,18 @@ class CombinationLaw(Part):
 class FunctionLaw(Part):
     """Abundances drawn by a Python function, called as ``(n, rng) -> mapping of label to array``."""
 
-    type: Literal["function"] = Field(default="function", description="kind of law")
+    type: Literal["function"] = Field(default="function", description="kind of distribution")
     callable: Annotated[str, *_matching(_CALLABLE, '"module:function"')] = Field(
         description='where the function is, as "module:function", on the Python path or beside the meta file'
     )
 
 
 class MixtureLaw(Part):
-    """Laws with weights. Made by the program where it completes splits, and not accepted from a file."""
+    """Distributions with weights. Made by the program where it completes splits, and not accepted from a file."""
 
-    type: Literal["mixture"] = Field(default="mixture", description="kind of law")
+    type: Literal["mixture"] = Field(default="mixture", description="kind of distribution")
     parts: tuple[tuple[NotNegative, CombinationLaw | FunctionLaw | MixtureLaw], ...] = Field(
-        min_length=1, description="pairs of weight and law"
+        min_length=1, description="pairs of weight and distribution"
     )
 
 
@@ -282,20 +281,24 @@ class Split(Part):
 
     n_samples: Count = Field(description="number of spectra")
     distribution: Annotated[Law, Field(discriminator="type"), BeforeValidator(_check_law)] = Field(
-        description="law of the abundances"
+        description="distribution of the abundances"
     )
 
 
 class DistributionConfig(Part):
     """``data_distribution.yaml``: the splits; an absent ``val`` or ``oracle_train`` is completed later."""
 
-    splits: Annotated[Mapping[FolderName, Split], *_read_only] = Field(description="the splits by name")
+    splits: Annotated[Mapping[str, Split], *_by_name] = Field(description="the splits by name")
 
     @validator(mode="after")
     def _check_names(self) -> DistributionConfig:
         for name in ("train", "test"):
             if name not in self.splits:
                 raise refusal("the splits train and test at least", "splits", name, found="nothing")
+        for name in self.splits:
+            if name.lower() in RESERVED_SPLITS:
+                expected = f"another name than the package's own splits have: {', '.join(RESERVED_SPLITS)}"
+                raise refusal(expected, "splits", name, found=show(name))
         return self
 
 
@@ -303,6 +306,7 @@ class DistributionConfig(Part):
 
 _UNUSED = "accepted from the original tutorial, without effect"
 _AGREES = "not needed; where given, as in synthetic_spectra.yaml"
+_SEEDS = f"one whole number from 0 to {2**32 - 1}, or a list"
 
 
 class TrainingConfig(Part):
@@ -316,7 +320,7 @@ class TrainingConfig(Part):
     )
     dropout_rate: float = Field(default=0.0, ge=0, lt=1, description="share of hidden units off in a step")
     activation: Annotated[Literal["relu", "gelu", "tanh"], _lower] = Field(
-        default="relu", description="nonlinearity after each hidden layer"
+        "relu", description="nonlinearity after hidden layers"
     )
     input_transform: Literal["none", "log", "standardize", "log_standardize"] = Field(
         default="none", description="what is done to the flux before the network sees it"
@@ -333,8 +337,7 @@ class TrainingConfig(Part):
         default="mse", description="what training makes small, a mean over all components"
     )
     checkpoint_by: Literal["ratio", "step", "log"] = Field(
-        default="ratio",
-        description="checkpoints after a share of the steps, every so many steps, or log-spaced",
+        default="ratio", description="checkpoints after a share of the steps, every so many steps, or log-spaced"
     )
     checkpoint_ratio: Share = Field(default=0.05, description="share of the steps between checkpoints (`ratio`)")
     checkpoint_every_n_step: Count = Field(default=100, description="steps between checkpoints (`step`)")
@@ -368,14 +371,12 @@ class AnalysisConfig(Part):
     """``analysis.yaml``: what the analysis looks at."""
 
     plot_config: PlotConfig = Field(description="the two reported components")
-    n_data_seeds: Annotated[int, Field(ge=1, le=1000)] = Field(
-        default=5,
-        description="data seeds over which methods without training seeds are measured, from the first data seed on",
+    n_data_seeds: int = Field(
+        default=5, ge=1, le=1000, description="data seeds that methods without training seeds are measured on"
     )
-    variations: Annotated[
-        Mapping[FolderName, Annotated[Mapping[str, Plain], *_read_only]], *_read_only, Valid("changes, by name")
-    ] = Field(
-        default_factory=lambda: ReadOnly({}),
+    variations: Annotated[Mapping[str, Changes], *_by_name, Valid("changes, by name")] = Field(
+        default={},
+        validate_default=True,
         description="experiments that differ in some keys, by name: `{SECTION.KEY: value, pair: [label, label], "
         "methods: [name]}`, with what is asked in them as methods",
     )
@@ -389,12 +390,8 @@ class MetaConfig(Part):
     distribution_config_path: FilePath = Field(description="path of data_distribution.yaml")
     training_config_path: FilePath = Field(description="path of training.yaml, needed without training too")
     analysis_config_path: FilePath = Field(description="path of analysis.yaml, needed without analysis too")
-    data_seed: Seeds = Field(
-        default=(42,), description="one whole number from 0 to 4294967295, or a list; fixes the spectra"
-    )
-    training_seed: Seeds = Field(
-        default=(123,), description="one whole number from 0 to 4294967295, or a list; fixes weights and order"
-    )
+    data_seed: Seeds = Field(default=(42,), description=f"{_SEEDS}; fixes the spectra")
+    training_seed: Seeds = Field(default=(123,), description=f"{_SEEDS}; fixes weights and order")
     generate_data: bool = Field(default=True, description="whether to make data; `false` uses what lies on disk")
     run_training: bool = Field(default=True, description="whether to train; `false` uses what lies on disk")
     run_analysis: bool = Field(default=True, description="whether to analyze; `false` uses what lies on disk")

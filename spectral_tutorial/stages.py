@@ -29,7 +29,7 @@ from spectral_tutorial.data import InputTransform, LackingError, Spectra
 from spectral_tutorial.folder import ExperimentFolder
 from spectral_tutorial.methods import COMPOSED, Estimator, Fitted, Network, Task, get_estimator, get_method, get_network
 from spectral_tutorial.reading import resolve_callable
-from spectral_tutorial.sections import FunctionLaw, MixtureLaw, Split, TrainingConfig
+from spectral_tutorial.sections import RESERVED_SPLITS, FunctionLaw, MixtureLaw, Split, TrainingConfig
 from spectral_tutorial.store import Stage
 
 log = logging.getLogger(__name__)
@@ -75,8 +75,8 @@ class Stages:
         self.reported = config.reported
         self.folder = ExperimentFolder(config.exp_dir, config.as_dict(), overwrite, config.file)
         self.splits = splits.complete(config.distribution.splits)
-        self._distributions = methods.added_splits(config, self.splits) | self.splits
-        self.added = (*(name for name in self._distributions if name not in self.splits), COMPOSED)
+        self.evaluated = [name for name in self.splits if name not in splits.LEARNED_FROM]
+        self.added = RESERVED_SPLITS
         self._kept = config.meta.data_seed if keep_spectra else ()
         self._in_memory: dict[tuple[str, int, str], Spectra] = {}
         self._described: set[int] = set()
@@ -86,10 +86,10 @@ class Stages:
         """The forward model."""
         return physics.World.from_config(self.config.spectra)
 
-    @property
-    def evaluated(self) -> list[str]:
-        """Splits that nothing is learned from."""
-        return [name for name in self.splits if name not in splits.LEARNED_FROM]
+    @cached_property
+    def _distributions(self) -> dict[str, Split]:
+        """Every split, those of interventions too, which of many lines are so large that they wait to be asked for."""
+        return methods.added_splits(self.config, self.splits) | self.splits
 
     def _resolve(self, name: str, key: str) -> Callable[..., Any]:
         """Return the function or class that a ``module:name`` of the configuration means."""
@@ -267,7 +267,7 @@ class Stages:
         """Return the weights of all seeds at a checkpoint, the last by default, stacked along a first axis S."""
         runs = list(self.runs(name, data_seed).values())
         if step is None:
-            step = int(pd.read_csv(runs[0] / "history.csv")["step"].iloc[-1])
+            step = int(store.read_table(runs[0] / "history.csv")["step"].iloc[-1])
         loaded = [store.read_checkpoint(folder, step) for folder in runs]
         return {key: torch.stack([weights[key] for weights in loaded]) for key in loaded[0]}
 
@@ -281,7 +281,7 @@ class Stages:
 
     def _trained(self, name: str, data_seed: int) -> analysis.Predictor:
         runs = self.runs(name, data_seed)
-        history = [pd.read_csv(folder / "history.csv") for folder in runs.values()]
+        history = [store.read_table(folder / "history.csv") for folder in runs.values()]
         steps, losses = history[0]["step"].to_numpy(), np.stack([table["val_loss"] for table in history])
         transform, columns = self.transform(name, data_seed), self.world.index(self.reported)
         split, loss = get_network(name).split, get_network(name).settings(self.config).loss_function
@@ -329,7 +329,7 @@ class Stages:
                 pd.DataFrame(tried).to_csv(folder / "choice.csv", index=False)
 
         self.folder.produce([stage], "run_analysis", make)
-        return pd.read_csv(stage.directory / "choice.csv")
+        return store.read_table(stage.directory / "choice.csv")
 
     def _choice_stage(self, name: str) -> Stage:
         made_of = self._fit_made_of(name, self.config.meta.data_seed[0])

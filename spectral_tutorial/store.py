@@ -17,7 +17,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -25,9 +25,12 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
+
+from spectral_tutorial.reading import load_json
 
 log = logging.getLogger(__name__)
 
@@ -171,6 +174,15 @@ def open_array(path: Path) -> NDArray[Any]:
     return array
 
 
+TEXT_COLUMNS = ("method", "variant", "variation", "component", "split", "status", "place")
+
+
+def read_table(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:
+    """Read a table back as it was written: names, and the columns `text`, stay text (a line may be called NA or 1)."""
+    names = dict.fromkeys((*TEXT_COLUMNS, *text), str)
+    return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
+
+
 def write_checkpoint(folders: list[Path], step: int, state: Mapping[str, torch.Tensor]) -> None:
     """Write the weights ``(S, ...)`` of S seeds as ``step-N.safetensors``, each seed's into its own folder."""
     for place, folder in enumerate(folders):
@@ -188,15 +200,7 @@ def read_checkpoint(folder: Path, step: int) -> dict[str, torch.Tensor]:
 
 
 class Stage:
-    """One folder with the product of one step.
-
-    Parameters
-    ----------
-    directory : Path
-        Where the product lies or will lie.
-    print_of_inputs : str
-        :func:`fingerprint` of everything that the product depends on.
-    """
+    """One folder with the product of one step, and the :func:`fingerprint` of everything that it depends on."""
 
     def __init__(self, directory: Path, print_of_inputs: str) -> None:
         self.directory = directory
@@ -205,7 +209,7 @@ class Stage:
     def status(self) -> dict[str, Any] | None:
         """Content of ``status.json``, or None where it is missing or damaged."""
         try:
-            status = json.loads((self.directory / STATUS).read_text(encoding="utf-8"))
+            status = load_json(self.directory / STATUS)
         except (OSError, ValueError):
             return None
         return status if isinstance(status, dict) and isinstance(status.get("files"), dict) else None

@@ -72,16 +72,17 @@ def test_a_module_imports_only_from_those_above_it(name: str) -> None:
     [
         ("torch", "models stacking draws optimizers training store stages sweep"),
         ("matplotlib", "figures plots experiment"),
-        ("pandas", "analysis figures stages variations experiment sweep"),
+        ("pandas", "analysis figures store stages variations experiment sweep"),
         ("safetensors", "store"),
         ("tqdm", "stages sweep"),
-        ("yaml", "reading config folder"),
+        ("yaml", "folder"),
         ("pydantic", "reading sections config sweep"),
         ("filelock", "folder sweep"),
         ("shutil", "store folder"),
         ("distributed", "sweep"),
         ("threadpoolctl", "cores sweep"),
-        ("json", "store folder"),
+        ("ruamel", "reading"),
+        ("json", "reading store"),
     ],
 )
 def test_who_may_know_what(library: str, allowed: str) -> None:
@@ -136,7 +137,7 @@ STATE = """
 import random, sys, warnings
 import numpy as np, pandas, matplotlib, torch
 import logging
-import scipy.ndimage, scipy.special, sklearn.neighbors  # these add warning filters of their own
+import ruamel.yaml, scipy.ndimage, scipy.special, sklearn.neighbors  # these add warning filters of their own
 
 def state():
     key = np.random.get_state()

@@ -252,7 +252,7 @@ def test_what_does_not_exist_is_named(small: Experiment) -> None:
     for wrong in (-1, 1.5, True, "42"):
         with pytest.raises(ValueError, match="data_seed: found .*; expected a whole number from 0"):
             small.data("train", data_seed=wrong)
-    with pytest.raises(TypeError, match=r"found 'meta.yaml'; expected a Config, or Experiment.from_yaml\(PATH\)"):
+    with pytest.raises(ConfigError, match=r"found 'meta.yaml'; .* a file is opened by Experiment.from_yaml\(PATH\)"):
         Experiment("meta.yaml")  # type: ignore[arg-type]
     assert small.choice("network") is None
     assert small.ratio_by_noise()["method"].unique().tolist() == ["network", "oracle"]
