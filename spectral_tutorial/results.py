@@ -136,7 +136,7 @@ class Results:
         return self._table(variant, "trajectory")
 
     def seed_status(self, variant: str = "network") -> pd.DataFrame:
-        """Which runs are ok, dead or diverged: variant, data_seed, training_seed, status."""
+        """Which runs are ok, dead, diverged or unfinished: variant, data_seed, training_seed, status."""
         return self._table(variant, "seed_status")
 
     def final_errors(self, variant: str = "network", split: str = analysis.ID_SPLIT) -> pd.DataFrame:
@@ -233,16 +233,17 @@ class Results:
         split, pooled, alone = analysis.OOD_SPLIT, [], []
         for seed in self._pipeline.data_seeds(name):
             answers, status = self.predictions(name, data_seed=seed), self.seed_status(name)
-            alive = (status.loc[status["data_seed"] == seed, "status"] == "ok").to_numpy()
+            alive = status.loc[status["data_seed"] == seed, "status"].isin(analysis.LIVE).to_numpy()
             error = np.square(answers.last[alive] - answers.truth)
             mean = error.mean(axis=0) if alive.any() else np.full(answers.truth.shape, np.nan)
             noise = self._pipeline.data(split, seed).noise_level[: len(mean)]
             bound = self.bound(split, data_seed=seed)
             pooled.append((mean, bound, noise))
-            alone.append(error.mean(axis=1) / bound.mean(axis=0))
+            alone.append(analysis.over_bound(error.mean(axis=1), bound.mean(axis=0)))
         table = analysis.ratio_by_noise(*(np.concatenate(part) for part in zip(*pooled, strict=True)))
-        for place, (column, share) in enumerate({"low": 0.25, "high": 0.75}.items(), start=1):
-            table.insert(place, column, pd.DataFrame(np.concatenate(alone)).quantile(share).to_numpy())
+        low, high = analysis.quantiles(pd.DataFrame(np.concatenate(alone)), (0.25, 0.75)).to_numpy()
+        table.insert(1, "low", low)
+        table.insert(2, "high", high)
         table.insert(0, "component", self.reported)
         table.insert(0, "method", name)
         return table
