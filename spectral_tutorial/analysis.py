@@ -2,7 +2,7 @@
 
 Everything is reported for each component on its own (a mean over twenty outputs, eighteen of them always zero, would
 make every error look ten times smaller) and over seeds by median and quartiles. Runs that are dead or diverged are
-named and counted, and kept out of medians.
+named and counted, and kept out of medians; those that are unfinished are named and counted, and take part.
 
 Axes: ``S`` seeds, ``C`` checkpoints, ``N`` spectra, ``K`` reported components.
 """
@@ -28,15 +28,18 @@ ID_SPLIT, OOD_SPLIT = "val", "test"
 DEAD_STD = 1e-3
 """A network whose outputs for all reported components vary less than this over ``val`` answers with a constant."""
 
-DIVERGED_FACTOR = 10.0
-"""A final loss above this many times the constant reader's has diverged."""
+UNFINISHED_FACTOR = 10.0
+"""A run whose final loss is above this many times that of a constant has learned little yet."""
+
+LIVE = ("ok", "unfinished")
+"""What may become of a run whose predictions say something: only these enter medians."""
 
 TRAJECTORY_COLUMNS = [
     "variant", "data_seed", "training_seed", "checkpoint", "step", "epoch", "split", "component",
     "mse", "bias", "slope",
 ]  # fmt: skip
 REPORT_COLUMNS = [
-    "method", "component", "split", "n_data_seeds", "n_training_seeds", "n_dead", "n_diverged",
+    "method", "component", "split", "n_data_seeds", "n_training_seeds", "n_dead", "n_diverged", "n_unfinished",
     "mse_median", "mse_low", "mse_high", "crlb", "ratio_to_crlb",
 ]  # fmt: skip
 
@@ -167,21 +170,25 @@ def slopes_by_company(truth: ArrayLike, predicted: ArrayLike, edges: Sequence[fl
 
 
 def classify(output_std: ArrayLike, val_loss: ArrayLike, constant_loss: float) -> list[str]:
-    """Say of each seed whether it is ``ok``, ``dead`` or ``diverged``.
+    """Say of each seed whether it is ``ok``, ``dead``, ``diverged`` or ``unfinished``.
+
+    A run has diverged if a loss is not finite, or the last one is larger than the first: it ended worse than it began.
+    It is dead if it answers with a constant, and unfinished if it got better and is still far from a constant's loss.
 
     Parameters
     ----------
     output_std : array, shape (S, K)
         Standard deviation of the final predictions over ``val``.
     val_loss : array, shape (S, C)
-        Loss over ``val`` at the checkpoints.
+        Loss over ``val`` at the checkpoints, the first of them before any step.
     constant_loss : float
-        Loss over ``val`` of the reader that always answers the training mean.
+        Loss over ``val`` of the method that always predicts the training mean.
     """
     dead = (np.asarray(output_std, float) < DEAD_STD).all(axis=1)
     losses = np.asarray(val_loss, float)
-    fine = np.isfinite(losses).all(axis=1) & (losses[:, -1] <= DIVERGED_FACTOR * constant_loss)
-    return np.select([~fine, dead], ["diverged", "dead"], "ok").tolist()
+    diverged = ~np.isfinite(losses).all(axis=1) | (losses[:, -1] > losses[:, 0])
+    unfinished = losses[:, -1] > UNFINISHED_FACTOR * constant_loss
+    return np.select([diverged, dead, unfinished], ["diverged", "dead", "unfinished"], "ok").tolist()
 
 
 def final(trajectories: pd.DataFrame) -> pd.DataFrame:
@@ -196,9 +203,9 @@ def with_status(trajectories: pd.DataFrame, seed_status: pd.DataFrame) -> pd.Dat
 
 
 def live(trajectories: pd.DataFrame, seed_status: pd.DataFrame) -> pd.DataFrame:
-    """Keep the rows of runs that are neither dead nor diverged."""
-    judged = with_status(trajectories, seed_status)
-    return judged[judged["status"] == "ok"].drop(columns="status").reset_index(drop=True)
+    """Keep the rows of runs whose status is one of ``LIVE``: neither dead nor diverged."""
+    runs = with_status(trajectories, seed_status)
+    return runs[runs["status"].isin(LIVE)].drop(columns="status").reset_index(drop=True)
 
 
 def gap_report(errors: pd.DataFrame, bound: Mapping[tuple[int, str, str], float]) -> pd.DataFrame:
@@ -219,13 +226,26 @@ def gap_report(errors: pd.DataFrame, bound: Mapping[tuple[int, str, str], float]
     """
     rows = []
     for (method, component, split), group in errors.groupby(["variant", "component", "split"], sort=False):
-        low, median, high = group.loc[group["status"] == "ok", "mse"].quantile([0.25, 0.5, 0.75])
+        low, median, high = quantiles(group.loc[group["status"].isin(LIVE), "mse"])
         data_seeds = group["data_seed"].unique()
         crlb = np.mean([bound.get((seed, str(split), str(component)), np.nan) for seed in data_seeds])
         counts = [len(data_seeds), group["training_seed"].nunique()]
-        lost = [int((group["status"] == kind).sum()) for kind in ("dead", "diverged")]
-        rows.append([method, component, split, *counts, *lost, median, low, high, crlb, median / crlb])
+        named = [int((group["status"] == kind).sum()) for kind in ("dead", "diverged", "unfinished")]
+        rows.append([method, component, split, *counts, *named, median, low, high, crlb, over_bound(median, crlb)])
     return pd.DataFrame(rows, columns=REPORT_COLUMNS)
+
+
+def quantiles(values: pd.DataFrame | pd.Series, shares: Sequence[float] = (0.25, 0.5, 0.75)) -> Any:
+    """Quantiles of each column, a row a share; infinite where a value that they lie between or at is infinite."""
+    with np.errstate(invalid="ignore"):  # pandas subtracts one infinity from another
+        between, above = values.quantile(shares), values.quantile(shares, interpolation="higher")
+    return between.where(~np.isinf(above), np.inf).fillna(above)
+
+
+def over_bound(error: ArrayLike, bound: ArrayLike) -> Array:
+    """Error over the Cramér-Rao bound: 0 where the bound is infinite, infinite where it is 0, NaN where both are 0."""
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        return np.asarray(error, float) / np.asarray(bound, float)
 
 
 def ratio_by_noise(squared_error: ArrayLike, bound: ArrayLike, noise_level: ArrayLike) -> pd.DataFrame:
@@ -244,13 +264,14 @@ def ratio_by_noise(squared_error: ArrayLike, bound: ArrayLike, noise_level: Arra
     Returns
     -------
     DataFrame
-        K rows; columns all, quietest, middle, noisiest.
+        K rows; columns all, quietest, middle, noisiest, NaN where fewer than three spectra leave a third empty.
     """
     squared_error, bound = np.asarray(squared_error, float), np.asarray(bound, float)
     thirds = np.array_split(np.argsort(np.asarray(noise_level, float), kind="stable"), 3)
-    ratio = {"all": squared_error.mean(axis=0) / bound.mean(axis=0)}
+    ratio = {"all": over_bound(squared_error.mean(axis=0), bound.mean(axis=0))}
     for name, rows in zip(("quietest", "middle", "noisiest"), thirds, strict=True):
-        ratio[name] = (squared_error[rows] / bound[rows]).mean(axis=0)
+        none = np.full(bound.shape[1], np.nan)
+        ratio[name] = over_bound(squared_error[rows], bound[rows]).mean(axis=0) if rows.size else none
     return pd.DataFrame(ratio)
 
 
@@ -271,9 +292,10 @@ def pooled_ratio_by_noise(parts: Sequence[tuple[Array, Array, Array]]) -> pd.Dat
     means = [error.mean(axis=0) if len(error) else np.full(bound.shape, np.nan) for error, bound, _ in parts]
     bounds, noise = (np.concatenate([part[place] for part in parts]) for place in (1, 2))
     table = ratio_by_noise(np.concatenate(means), bounds, noise)
-    alone = np.concatenate([error.mean(axis=1) / bound.mean(axis=0) for error, bound, _ in parts])
-    for place, (column, share) in enumerate({"low": 0.25, "high": 0.75}.items(), start=1):
-        table.insert(place, column, pd.DataFrame(alone).quantile(share).to_numpy())
+    alone = np.concatenate([over_bound(error.mean(axis=1), bound.mean(axis=0)) for error, bound, _ in parts])
+    low, high = quantiles(pd.DataFrame(alone), (0.25, 0.75)).to_numpy()
+    table.insert(1, "low", low)
+    table.insert(2, "high", high)
     return table
 
 

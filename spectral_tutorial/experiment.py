@@ -277,7 +277,7 @@ class Experiment:
         split, parts = analysis.OOD_SPLIT, []
         for seed in self._stages.predicted(name):
             predictions, status = self.predictions(name, data_seed=seed), self.seed_status(name)
-            alive = (status.loc[status["data_seed"] == seed, "status"] == "ok").to_numpy()
+            alive = status.loc[status["data_seed"] == seed, "status"].isin(analysis.LIVE).to_numpy()
             error = np.square(predictions.last[alive] - predictions.truth)
             noise = self._stages.spectra(split, seed).noise_level[: error.shape[1]]
             parts.append((error, self.bound(split, data_seed=seed), noise))

@@ -20,6 +20,19 @@ Array = NDArray[np.float64]
 BLOCK = 512
 """Spectra whose Jacobians are held at a time."""
 
+DARK = float(np.finfo(np.float32).tiny)
+"""Flux below this, the smallest normal number in single precision, shows nothing."""
+
+UNSEEN = 1e-100
+"""An abundance whose slopes of log flux are no longer than this leaves no trace, however large it is."""
+
+PLAIN = 1e-6
+"""An inverse loses as many digits as the smallest eigenvalue of the scaled information has zeros: six at most."""
+
+SAME = 1e-8
+"""Slopes that differ from a mixture of others by no more than this, relative, cannot be told from it: the square root
+of the rounding error, where rounding and the true difference are equally large."""
+
 
 def fisher_information(
     world: World,
@@ -56,13 +69,32 @@ def fisher_information(
     array, shape (N, len(free) + 1, len(free) + 1)
         With `continuum`, Q takes the place of 1.
     """
+    jacobian = _slopes(world, temperature, abundance, free, continuum)
+    gram = jacobian @ jacobian.transpose(0, 2, 1)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        weight = 1.0 / np.square(np.asarray(noise_level, float)) + 2.0
+        fisher: Array = np.where(gram == 0, 0.0, weight[:, None, None] * gram)
+    return fisher
+
+
+def _slopes(
+    world: World, temperature: ArrayLike, abundance: ArrayLike, free: Sequence[int], continuum: ArrayLike | None
+) -> Array:
+    """Slopes of log flux along all unknowns, shape ``(N, P, W)``; 0 in bins without flux, which show nothing."""
     jacobian = world.log_jacobian(temperature, abundance, free)
     if continuum is not None:
         shape = (len(jacobian), *np.shape(continuum))
         jacobian = np.concatenate([jacobian[:, :-1], np.broadcast_to(np.asarray(continuum, float), shape)], axis=1)
-    weight = 1.0 / np.square(np.asarray(noise_level, float)) + 2.0
-    fisher: Array = weight[:, None, None] * (jacobian @ jacobian.transpose(0, 2, 1))
-    return fisher
+    temperature, abundance = np.atleast_1d(np.asarray(temperature, float)), np.atleast_2d(np.asarray(abundance, float))
+    # The continuum is faintest at an end of the grid, and no line takes more than at its center: most spectra are
+    # bright for certain, without a look at all of their bins.
+    ends = log_continuum([world.wavelength.min(), world.wavelength.max()], temperature).min(axis=1)
+    depth = np.minimum(abundance * world.strength, 0.0)
+    with np.errstate(divide="ignore"):
+        lines = depth if world.law == "beer_lambert" else np.log1p(np.maximum(depth, -1.0))
+    for n in np.flatnonzero(ends + lines.sum(axis=1) < np.log(DARK)):
+        jacobian[n, :, world.mean_flux(temperature[n], abundance[n])[0] < DARK] = 0.0
+    return jacobian
 
 
 def cramer_rao(
@@ -73,21 +105,67 @@ def cramer_rao(
     free: Sequence[int],
     continuum: ArrayLike | None = None,
 ) -> Array:
-    """Smallest variance that an unbiased reader of one spectrum can have, shape ``(N, len(free))``.
+    r"""Smallest variance that an unbiased estimator can have from one spectrum, shape ``(N, len(free))``.
 
     The diagonal of the inverse of :func:`fisher_information`, with the temperature unknown too; arguments as there.
-    It binds unbiased readers: one with a prior, or clipped to the possible range, can go below it.
+    It binds unbiased estimators: one with a prior, or clipped to the possible range, can go below it.
+
+    Where information is missing there is no inverse, but there is a bound. It is found from what an abundance does to
+    log flux and the other unknowns together cannot do,
+
+    .. math:: \left(F^{-1}\right)_{kk} = \frac{\sigma^2}{1 + 2 \sigma^2} \, \frac{1}{|j_k^\perp|^2}
+
+    with :math:`j_k` the slopes of log flux along unknown k, and :math:`j_k^\perp` what is left of them after projecting
+    out those of all other unknowns. Where nothing is left, because the line shows nowhere or others imitate it, the
+    bound is infinite; without noise any other bound is 0.
+
+    Raises
+    ------
+    ValueError
+        If a temperature, an abundance or a noise level is not known (NaN).
     """
     temperature, noise_level = (np.atleast_1d(np.asarray(v, float)) for v in (temperature, noise_level))
     abundance = np.atleast_2d(np.asarray(abundance, float))
+    for name, values in (("temperature", temperature), ("abundance", abundance), ("noise_level", noise_level)):
+        if np.isnan(values).any():
+            raise ValueError(f"{name} is not known (NaN); expected the truth behind every spectrum")
+    squared_noise = np.square(noise_level)
+    variance = squared_noise / (1.0 + 2.0 * squared_noise)
     bound = np.empty((len(abundance), len(free)))
     for rows in chunks(len(abundance), BLOCK):
-        fisher = fisher_information(world, temperature[rows], abundance[rows], noise_level[rows], free, continuum)
-        # Kelvin and abundance differ by orders of magnitude; unit diagonals keep the inverse well conditioned.
-        scale = np.sqrt(np.diagonal(fisher, axis1=1, axis2=2))
-        inverse = np.linalg.inv(fisher / (scale[:, :, None] * scale[:, None, :]))
-        bound[rows] = (np.diagonal(inverse, axis1=1, axis2=2) / scale**2)[:, : len(free)]
+        jacobian = _slopes(world, temperature[rows], abundance[rows], free, continuum)
+        diagonal = _inverse_diagonal(jacobian, len(free))
+        bound[rows] = diagonal * np.where(np.isinf(diagonal), 1.0, variance[rows, None])  # inf x 0 is no number
     return bound
+
+
+def _inverse_diagonal(jacobian: Array, count: int) -> Array:
+    """First entries on the diagonal of (J J^T)^-1 of each spectrum, infinite where there is no inverse."""
+    gram = jacobian @ jacobian.transpose(0, 2, 1)
+    length = np.sqrt(np.diagonal(gram, axis1=1, axis2=2))
+    # Kelvin and abundance differ by orders of magnitude; unit lengths make all tolerances relative.
+    length = np.where(length > UNSEEN, length, 1.0)
+    gram /= length[:, :, None] * length[:, None, :]
+    plain = np.linalg.eigvalsh(gram)[:, 0] > PLAIN
+    diagonal = np.empty((len(jacobian), count))
+    diagonal[plain] = np.diagonal(np.linalg.inv(gram[plain]), axis1=1, axis2=2)[:, :count]
+    diagonal[~plain] = _by_projection(jacobian[~plain] / length[~plain, :, None], count)
+    return diagonal / np.square(length[:, :count])
+
+
+def _by_projection(unit: Array, count: int) -> Array:
+    """One over the squared length of what is left of a row after projecting out all others, infinite if nothing is.
+
+    Slower than an inverse, and right where there is none: rounding errors are not squared.
+    """
+    triangle = np.linalg.qr(unit.transpose(0, 2, 1), mode="r")  # the same lengths and angles in few dimensions
+    left = np.empty((len(unit), count))
+    for k in range(count):
+        axes, lengths, _ = np.linalg.svd(np.delete(triangle, k, axis=2), full_matrices=False)
+        axes *= (lengths > SAME)[:, None]
+        own = triangle[:, :, k, None]
+        left[:, k] = np.square(own - axes @ (axes.transpose(0, 2, 1) @ own)).sum(axis=(1, 2))
+    return np.where(left > SAME**2, 1.0 / np.maximum(left, SAME**2), np.inf)
 
 
 def continuum_directions(wavelength: ArrayLike, temperatures: ArrayLike, count: int) -> Array:
@@ -112,11 +190,16 @@ def overlap(world: World, first: str, second: str) -> float:
 
     .. math:: \frac{|p_1 \cdot p_2|}{|p_1| \, |p_2|}, \qquad p_k(\lambda) = \log f_k(\lambda)
 
-    with :math:`f_k` the factor of line k. 0 for lines that share no bin, 1 for lines of one shape.
+    with :math:`f_k` the factor of line k. 0 for lines that share no bin, 1 for lines of one shape, NaN where a line
+    shows in no bin. A line that would leave no flux at abundance 1 is taken at the abundance that leaves a hundredth.
     """
+    places = world.index([first, second])
+    deepest = 0.99 if world.law == "linear" else np.inf
     alone = np.zeros((2, len(world.labels)))
-    alone[[0, 1], world.index([first, second])] = 1.0
-    p, q = np.log(world.factors(alone))
+    alone[[0, 1], places] = 1.0 / np.maximum(1.0, -world.strength[places] / deepest)
+    shapes = world.line_log_factors(alone)[[0, 1], places]
+    largest = np.abs(shapes).max(axis=1, keepdims=True)
+    p, q = shapes / np.where(largest > 0, largest, np.nan)
     return float(abs(p @ q) / (np.linalg.norm(p) * np.linalg.norm(q)))
 
 

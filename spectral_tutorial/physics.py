@@ -194,7 +194,7 @@ class World:
         Returns
         -------
         array, shape (N, len(free) + 1, W)
-            Per unit abundance; the last row per K.
+            Per unit abundance; the last row per K. Infinite where a line leaves no flux.
         """
         abundance, free = self._check(abundance), list(free)
         temperature = np.atleast_1d(np.asarray(temperature, float))
@@ -202,7 +202,8 @@ class World:
         slope = self.strength[free, None] * self.profiles[free]
         jacobian[:, :-1] = slope
         if self.law == "linear":
-            jacobian[:, :-1] /= 1.0 + abundance[:, free, None] * slope
+            with np.errstate(divide="ignore"):  # a line that leaves no flux: the logarithm falls without end
+                jacobian[:, :-1] /= 1.0 + abundance[:, free, None] * slope
         x = _planck_exponent(self.wavelength, temperature)
         jacobian[:, -1] = (x / -np.expm1(-x) - 5.0) / temperature[:, None]
         return jacobian

@@ -13,7 +13,7 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from spectral_tutorial.reading import ConfigError, resolve_callable
+from spectral_tutorial.reading import ConfigError, resolve_callable, show
 from spectral_tutorial.sections import (
     Combination,
     CombinationLaw,
@@ -67,7 +67,8 @@ def draw_abundance(law: Law, spectra: SpectraConfig, n: int, rng: np.random.Gene
     Raises
     ------
     ConfigError
-        If a ``module:function`` returns something that is no mapping of known labels to `n` finite numbers.
+        If a ``module:function`` cannot be called as ``(n, rng)``, or returns something that is no mapping of known
+        labels to `n` finite numbers with which flux is neither negative nor infinite.
     """
     match law:
         case CombinationLaw():
@@ -97,23 +98,52 @@ def _draw_combinations(law: CombinationLaw, spectra: SpectraConfig, n: int, rng:
 def _draw_function(
     law: FunctionLaw, spectra: SpectraConfig, n: int, rng: np.random.Generator, directory: Path
 ) -> Array:
-    drawn = resolve_callable(law.callable, directory, key="callable")(n, rng)
+    abundance = np.zeros((n, len(spectra.lines)))
+    if n == 0:  # a mixture without a draw from it: not every function can make nothing
+        return abundance
+    function = resolve_callable(law.callable, directory, key="callable")
+    try:
+        drawn = function(n, rng)
+    except (Exception, SystemExit) as problem:  # whatever somebody's function raises
+        reason = f"{type(problem).__name__}: {str(problem)[:200]}"
+        raise ConfigError(
+            f"{law.callable} called with (n, rng) raised {reason}; expected a mapping of label to array."
+        ) from problem
     if not isinstance(drawn, Mapping):
         raise ConfigError(f"{law.callable} returned {type(drawn).__name__}; expected a mapping of label to array.")
-    abundance = np.zeros((n, len(spectra.lines)))
     for label, values in drawn.items():
         if label not in spectra.labels:
             raise ConfigError(
-                f"{law.callable} returned the unknown label {label!r}; expected one of the lines' labels."
+                f"{law.callable} returned the unknown label {show(label)}; expected one of the lines' labels."
             )
-        column = np.asarray(values, dtype=float)
-        if column.shape != (n,) or not np.isfinite(column).all() or (column < 0).any():
+        if (problem := _not_abundances(values, n)) is not None:
             raise ConfigError(
-                f"{law.callable} returned for {label!r} an array of shape {column.shape}; "
-                f"expected {n} finite numbers, none negative."
+                f"{law.callable} returned for {label!r} {problem}; expected {n} finite numbers, none negative."
+            )
+        column, line = np.asarray(values, float), spectra.lines[spectra.index(label)]
+        if broken := spectra.check_flux(line, float(column.max())):
+            raise ConfigError(
+                f"{law.callable} returned for {label!r} the abundance {column.max():g}; expected {broken}."
             )
         abundance[:, spectra.index(label)] = column
     return abundance
+
+
+def _not_abundances(values: object, n: int) -> str | None:
+    """Say what makes values useless as abundances of `n` spectra."""
+    if np.ma.is_masked(values):
+        return "masked values"
+    try:
+        column = np.asarray(values)
+    except Exception:  # ragged lists, tensors on another device
+        return f"what is no array ({show(values)})"
+    if column.shape != (n,):
+        return f"an array of shape {column.shape}"
+    if column.dtype.kind not in "biuf":  # not text, complex numbers or objects
+        return f"an array of type {column.dtype}"
+    if not np.isfinite(column).all() or (column < 0).any():
+        return f"numbers such as {column[~(np.isfinite(column) & (column >= 0))][0]:g}"
+    return None
 
 
 def _draw_mixture(law: MixtureLaw, spectra: SpectraConfig, n: int, rng: np.random.Generator, directory: Path) -> Array:

@@ -83,8 +83,12 @@ def test_trajectory_has_a_row_for_each_seed_checkpoint_and_component() -> None:
         ([1e-4, 1e-4], [0.2, 0.1], "dead"),
         ([1e-4, 0.3], [0.2, 0.1], "ok"),  # ignoring one component is a finding, not a death
         ([0.3, 0.3], [0.2, 1.1], "diverged"),
-        ([0.3, 0.3], [0.2, 0.9], "ok"),
-        ([0.3, 0.3], [9.0, 0.1], "ok"),  # it came back
+        ([0.3, 0.3], [0.2, 0.3], "diverged"),  # worse than it began
+        ([0.3, 0.3], [9.0, 0.1], "ok"),
+        ([0.3, 0.3], [0.2, 0.2], "ok"),  # no step changed anything
+        ([0.3, 0.3], [7.5, 3.5], "unfinished"),  # better than it began, and far from a constant
+        ([1e-4, 1e-4], [7.5, 3.5], "dead"),
+        ([0.3, 0.3], [7.5, 0.9], "ok"),
         ([0.3, 0.3], [0.2, np.nan], "diverged"),
         ([0.3, 0.3], [np.inf, 0.1], "diverged"),
         ([np.nan, np.nan], [0.2, np.inf], "diverged"),
@@ -113,16 +117,44 @@ def report_of(trajectories: pd.DataFrame, status: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_report_leaves_lost_seeds_out_of_medians_and_counts_them() -> None:
-    status = {1: "ok", 2: "dead", 3: "ok", 4: "ok", 5: "diverged", 6: "dead"}
+    status = {1: "ok", 2: "dead", 3: "unfinished", 4: "ok", 5: "diverged", 6: "dead"}
     mse = {1: 0.1, 2: 50.0, 3: 0.2, 4: 0.4, 5: np.inf, 6: 50.0}
     report = report_of(*tables(status, mse))
     assert list(report.columns) == analysis.REPORT_COLUMNS
     (row,) = report.to_dict("records")
     assert (row["method"], row["component"], row["split"]) == ("network", "comp4", "test")
-    assert (row["n_data_seeds"], row["n_training_seeds"], row["n_dead"], row["n_diverged"]) == (1, 6, 2, 1)
+    assert (row["n_data_seeds"], row["n_training_seeds"]) == (1, 6)
+    assert (row["n_dead"], row["n_diverged"], row["n_unfinished"]) == (2, 1, 1)
     quartiles = [row["mse_low"], row["mse_median"], row["mse_high"]]
     assert quartiles == pytest.approx(list(np.quantile([0.1, 0.2, 0.4], [0.25, 0.5, 0.75])))
     assert row["ratio_to_crlb"] == pytest.approx(0.2 / 0.05)
+
+
+def test_an_unfinished_run_has_an_error_and_a_median() -> None:
+    report = report_of(*tables({1: "unfinished"}, {1: 0.4}))
+    assert report[["mse_median", "n_unfinished", "n_diverged"]].iloc[0].tolist() == [0.4, 1, 0]
+
+
+def test_ratios_to_bounds_of_zero_and_infinity() -> None:
+    np.testing.assert_array_equal(analysis.over_bound([1.0, 1.0, 0.0], [0.0, np.inf, 0.0]), [np.inf, 0.0, np.nan])
+    table = analysis.ratio_by_noise(np.ones((4, 2)), np.full((4, 2), [0.0, np.inf]), np.arange(4))
+    assert (table.loc[0] == np.inf).all()
+    assert (table.loc[1] == 0).all()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_ratio_by_noise_of_fewer_spectra_than_thirds(count: int) -> None:
+    table = analysis.ratio_by_noise(np.ones((count, 2)), np.ones((count, 2)), np.arange(count))
+    assert (table[["all", "quietest"]] == 1).all(axis=None)
+    assert table["noisiest"].isna().all()
+
+
+def test_quantiles_beside_infinity() -> None:
+    values = pd.DataFrame({"one": [0.1, np.inf, 0.2], "none": np.nan, "all": np.inf})
+    found = analysis.quantiles(values)
+    np.testing.assert_allclose(found["one"], [0.15, 0.2, np.inf])
+    assert found["none"].isna().all()
+    assert (found["all"] == np.inf).all()
 
 
 def test_report_where_no_seed_lives_has_no_median() -> None:

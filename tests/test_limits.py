@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers import shipped
+from helpers import shipped, small_experiment
 
 from spectral_tutorial import limits, physics
 from spectral_tutorial.data import Spectra
 from spectral_tutorial.physics import World
+from spectral_tutorial.sections import SpectraConfig
 
 SPECTRA = shipped().spectra
 LAWS = pytest.mark.parametrize("law", ["linear", "beer_lambert"])
@@ -182,3 +185,101 @@ def test_exact_landmarks_against_simulation() -> None:
     assert limits.EXACT_REFERENCE_POINTS["sees only the other"] == (5 / 72, 1 / 3)
     blank = np.zeros((3, 2))
     assert limits.sees_only_the_other(blank, test[:5]).shape == (2,)
+
+
+# --- worlds in which something cannot be seen, or not be told apart ---------------------------------------------------
+
+
+def small_world(**changes: Any) -> World:
+    """200 bins and seven lines; `changes` by key, those of comp4 under `comp4`."""
+    spectra = copy.deepcopy(small_experiment()["spectra"])
+    spectra["lines"].append({"label": "comp7", "center": 700.0, "width": 20.0, "strength": -0.3})
+    spectra["lines"][3] |= changes.pop("comp4", {})
+    return World.from_config(SpectraConfig.model_validate(spectra | {"n_bins": 200, "n_components": 7} | changes))
+
+
+def bound_of(model: World, noise: float = 0.05, temperature: float = 5000.0, amount: float = 0.5) -> list[float]:
+    """Bounds of comp4 and comp6 in one spectrum that holds both."""
+    abundance = amount * np.isin(model.labels, ["comp4", "comp6"])
+    return limits.cramer_rao(model, temperature, abundance, noise, model.index(["comp4", "comp6"]))[0].tolist()
+
+
+def alone(model: World, label: str) -> float:
+    """Bound of a line where the other of the two is known."""
+    abundance = 0.5 * np.isin(model.labels, ["comp4", "comp6"])
+    return float(limits.cramer_rao(model, 5000.0, abundance, 0.05, model.index([label]))[0, 0])
+
+
+TWIN = {"center": 956.0, "width": 120.0, "strength": -0.7}
+
+
+@pytest.mark.parametrize(
+    "unseen", [{"center": 9000.0}, {"strength": 0.0}, {"width": 0.01}], ids=["outside", "strength 0", "between bins"]
+)
+@LAWS
+def test_a_line_that_leaves_no_trace_is_unbounded_and_the_other_as_if_it_were_not_there(unseen: Any, law: str) -> None:
+    model = small_world(comp4=unseen, line_law=law)
+    assert bound_of(model) == [np.inf, pytest.approx(alone(model, "comp6"), rel=1e-9)]
+    assert np.isnan(limits.overlap(model, "comp4", "comp6"))
+
+
+@pytest.mark.parametrize(("law", "ratio"), [("linear", 1.0), ("beer_lambert", 1.0), ("beer_lambert", -0.3)])
+def test_lines_of_one_shape_cannot_be_told_apart_and_a_third_can(law: str, ratio: float) -> None:
+    model = small_world(comp4=TWIN | {"strength": -0.7 * ratio}, line_law=law)
+    assert bound_of(model) == [np.inf, np.inf]
+    abundance = 0.5 * np.isin(model.labels, ["comp4", "comp6"])
+    three = limits.cramer_rao(model, 5000.0, abundance, 0.05, model.index(["comp4", "comp6", "comp1"]))[0]
+    assert three[:2].tolist() == [np.inf, np.inf]
+    two = limits.cramer_rao(model, 5000.0, abundance, 0.05, model.index(["comp6", "comp1"]))[0]
+    assert three[2] == pytest.approx(two[1], rel=1e-9), "the twins together can do what one of them can"
+    assert limits.overlap(model, "comp4", "comp6") == pytest.approx(1)
+
+
+def test_three_unknowns_need_three_bins() -> None:
+    assert bound_of(small_world(n_bins=2)) == [np.inf, np.inf]
+    assert np.isfinite(bound_of(small_world(n_bins=3))).all()
+
+
+def test_nearly_equal_lines_have_the_bound_of_exact_arithmetic() -> None:
+    """Two lines a millionth of a width apart: the difference of their slopes is known in closed form."""
+    shift = 1e-6
+    model = small_world(comp4=TWIN | {"center": 956.0 + 120.0 * shift}, line_law="beer_lambert")
+    grid, temperature = model.wavelength, model.log_jacobian(5000.0, np.zeros(7), [])[0, 0]
+    twin = -0.7 * model.profiles[5]
+    slope = twin * (grid - 956.0) / 120.0 * shift
+    known = np.linalg.qr(np.stack([twin, temperature], axis=1))[0]
+    rest = slope - known @ (known.T @ slope)
+    expected = 0.05**2 / (1 + 2 * 0.05**2) / (rest @ rest)
+    assert bound_of(model) == pytest.approx([expected, expected], rel=1e-4)
+
+
+def test_without_noise_the_bound_is_zero_unless_something_is_missing() -> None:
+    assert bound_of(small_world(), noise=0.0) == [0.0, 0.0]
+    assert bound_of(small_world(comp4={"strength": 0.0}), noise=0.0) == [np.inf, 0.0]
+    assert np.isinf(limits.fisher_information(small_world(), 5000.0, np.zeros(7), [0.0], [3, 5])).any()
+
+
+def test_a_world_without_flux_informs_about_nothing() -> None:
+    assert bound_of(small_world(), temperature=5.0) == [np.inf, np.inf]
+    assert not limits.fisher_information(small_world(), 5.0, np.zeros(7), [0.1], [3, 5]).any()
+
+
+def test_bins_that_a_line_leaves_without_flux_show_nothing() -> None:
+    """A line that absorbs all of the light in one bin: as if the bin were not there."""
+    grid = small_world().wavelength
+    model = small_world(comp4={"center": grid[100], "strength": -1.0})
+    others = np.arange(200) != 100
+    without = dataclasses.replace(model, wavelength=grid[others], profiles=model.profiles[:, others])
+    assert bound_of(model, amount=1.0) == pytest.approx(bound_of(without, amount=1.0), rel=1e-9)
+
+
+def test_a_bound_of_what_is_not_known_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"temperature is not known \(NaN\)"):
+        limits.cramer_rao(small_world(), [np.nan], np.zeros((1, 7)), [0.1], [3])
+
+
+def test_projection_and_inverse_agree_where_both_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = draw(5)
+    inverse = limits.cramer_rao(world(), *truth, FREE)
+    monkeypatch.setattr(limits, "PLAIN", np.inf)
+    np.testing.assert_allclose(limits.cramer_rao(world(), *truth, FREE), inverse, rtol=1e-11)

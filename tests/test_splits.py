@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import ORIGINAL, combinations, shipped
+from helpers import ORIGINAL, combinations, shipped, small_experiment, write_experiment
 
-from spectral_tutorial import splits
+from spectral_tutorial import cli, splits
 from spectral_tutorial.config import ConfigError, load
 from spectral_tutorial.sections import DistributionConfig, MixtureLaw, Split
 
@@ -95,14 +95,46 @@ def test_a_function_of_ones_own_draws_from_the_given_generator(tmp_path: Path) -
         ("{'comp99': rng.random(n)}", "unknown label 'comp99'"),
         ("{'comp4': rng.random(n + 1)}", r"shape \(6,\); expected 5 finite numbers"),
         ("{'comp4': rng.random(n) - 2}", "none negative"),
-        ("{'comp4': [float('nan')] * n}", "5 finite numbers"),
+        ("{'comp4': [float('nan')] * n}", "numbers such as nan; expected 5 finite numbers"),
+        ("None", "returned NoneType; expected a mapping"),
+        ("'comp4'", "returned str; expected a mapping"),
+        ("{'comp4': 'abcde'}", r"returned for 'comp4' an array of shape \(\)"),
+        ("{'comp4': list('12345')}", "an array of type <U1"),
+        ("{'comp4': rng.random(n) + 0j}", "an array of type complex128"),
+        ("{'comp4': [None] * n}", "an array of type object"),
+        ("{'comp4': [[1], [1, 2]]}", "what is no array"),
+        ("{'comp4': np.ma.masked_less(rng.random(n), 2)}", "masked values"),
+        ("{4: rng.random(n)}", "unknown label 4"),
+        ("{'comp4': 1000 * np.ones(n)}", r"'comp4' the abundance 1000; expected strength x abundance of at least -1"),
+        ("exit(0)", r"raised SystemExit: 0; expected a mapping"),
+        ("1 / 0", "raised ZeroDivisionError: division by zero; expected a mapping"),
     ],
 )
 def test_what_a_function_returns_is_checked(tmp_path: Path, answer: str, complaint: str) -> None:
     name = f"own_law_{abs(hash(answer))}"
-    (tmp_path / f"{name}.py").write_text(f"def f(n, rng):\n    return {answer}\n", encoding="utf-8")
+    source = f"import numpy as np\nfrom sys import exit\n\ndef f(n, rng):\n    return {answer}\n"
+    (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
     with pytest.raises(ConfigError, match=complaint):
         draw(law({"type": "function", "callable": f"{name}:f"}), 5, tmp_path)
+
+
+def test_a_function_with_another_signature_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "own_law_signature.py").write_text("def f(n):\n    return {}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"called with \(n, rng\) raised TypeError: .*; expected a mapping"):
+        draw(law({"type": "function", "callable": "own_law_signature:f"}), 5, tmp_path)
+
+
+@pytest.mark.parametrize("body", ["return {'comp6': 1000 * rng.random(n)}", "raise SystemExit(0)"])
+def test_a_function_that_cannot_be_used_ends_in_a_sentence_and_leaves_no_spectra(
+    tmp_path: Path, body: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"own_law_end_{len(body)}"
+    (tmp_path / f"{name}.py").write_text(f"def f(n, rng):\n    {body}\n", encoding="utf-8")
+    files = small_experiment()
+    files["distribution"]["splits"]["train"]["distribution"] = {"type": "function", "callable": f"{name}:f"}
+    assert cli.main(["generate-data", str(write_experiment(tmp_path, files))]) == 2
+    assert f"{name}:f" in caplog.text
+    assert not list(tmp_path.glob("exp/data/**/flux.npy"))
 
 
 def test_a_missing_function_is_refused(tmp_path: Path) -> None:

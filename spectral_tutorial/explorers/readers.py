@@ -39,7 +39,7 @@ def extreme_seeds(experiment: Experiment) -> dict[int, str]:
     fewer are alive.
     """
     table = experiment.final_errors("network", analysis.OOD_SPLIT)
-    ours = (table["component"] == experiment.reported[1]) & (table["status"] == "ok")
+    ours = (table["component"] == experiment.reported[1]) & table["status"].isin(analysis.LIVE)
     ours &= table["data_seed"] == experiment.config.meta.data_seed[0]
     order = [int(seed) for seed in table[ours].sort_values("mse", kind="stable")["training_seed"]]
     if not order:

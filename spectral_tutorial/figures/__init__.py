@@ -12,7 +12,7 @@ the Cramér-Rao bound is always the same dashed dark line.
 Arguments that come back: `reported`, the names of the x and the y component; `trajectories`, a table of
 variant, data_seed, training_seed, step, split, component and a value (mse or slope), split "val" being
 in-distribution (ID) and "test" out-of-distribution (OOD); `status`, a table of variant, data_seed,
-training_seed and status: runs that are not "ok" are drawn gray and enter no median. ``N`` spectra, ``L``
+training_seed and status: dead and diverged runs are drawn gray and enter no median. ``N`` spectra, ``L``
 lines, ``W`` bins, ``S`` seeds.
 """
 

@@ -24,6 +24,8 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from spectral_tutorial.analysis import LIVE
+
 P = ParamSpec("P")
 Pair = tuple[str, str]
 
@@ -34,7 +36,7 @@ DARK, MUTED, PALE = "#222222", "#6b6b6b", "#8fa3b3"
 SPLIT_COLORS = {"train": "#0072B2", "val": "#56B4E9", "test": "#D55E00", "oracle_train": "#009E73"}
 SPLIT_NAMES = {"val": "val (ID)", "test": "test (OOD)", "oracle_train": "oracle train"}
 COMPONENT_COLORS = ("#CC79A7", "#E69F00")
-STATUS_MARKERS = {"ok": "o", "dead": "X", "diverged": "^"}
+STATUS_MARKERS = {"ok": "o", "dead": "X", "diverged": "^", "unfinished": "s"}
 VARIANT_LINES: dict[str, Any] = {"network": "-", "oracle": (0, (5, 1.5, 1, 1.5)), "fooled": (0, (1, 1.2))}
 BOUND_NAME = "Cramér-Rao bound"
 BOUND_LINE: dict[str, Any] = {"color": DARK, "linestyle": (0, (2.4, 1.2)), "linewidth": 1.5}
@@ -210,7 +212,7 @@ def _wide(table: pd.DataFrame, value: str, split: str, component: str) -> pd.Dat
 
 
 def _statuses(runs: pd.Index, status: pd.DataFrame | None) -> NDArray[np.str_]:
-    """Status of each run; only those that are "ok" count in a median."""
+    """Status of each run; only those that are live count in a median."""
     known = {} if status is None else status.set_index(RUN)["status"].to_dict()
     return np.array([known.get(run, "ok") for run in runs], str)
 
@@ -218,7 +220,7 @@ def _statuses(runs: pd.Index, status: pd.DataFrame | None) -> NDArray[np.str_]:
 def _run_line(ax: Axes, x: ArrayLike, y: ArrayLike, color: str, status: str) -> None:
     """One run: thin, and dotted gray with a mark at its end where it is not to be counted."""
     look: dict[str, Any] = {"color": color, "alpha": 0.4}
-    if status != "ok":
+    if status not in LIVE:
         look = {"color": MUTED, "linestyle": ":", "marker": STATUS_MARKERS[status], "markersize": 5, "markevery": [-1]}
     ax.plot(x, y, linewidth=0.7, **look)
 
@@ -233,7 +235,7 @@ def _curves(ax: Axes, wide: pd.DataFrame, status: pd.DataFrame | None, split: st
     color, states, ends = _split_color(split), _statuses(wide.index, status), []
     for state, values in zip(states, wide.to_numpy(), strict=True):
         _run_line(ax, wide.columns, values, color, state)
-    for variant, rows in wide[states == "ok"].groupby(level="variant"):
+    for variant, rows in wide[np.isin(states, LIVE)].groupby(level="variant"):
         median, line = rows.median(), VARIANT_LINES.get(str(variant), "-")
         ax.plot(median.index, median.to_numpy(), color=color, linewidth=2.4, linestyle=line)
         ends.append((float(median.iloc[-1]), _median_name(wide.index, variant, split), color))

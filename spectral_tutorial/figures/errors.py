@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
+from spectral_tutorial.analysis import LIVE
 from spectral_tutorial.figures.base import (
     BOUND_LINE,
     BOUND_NAME,
@@ -97,6 +98,8 @@ def mse_trajectory(
         top, color = int(np.nanargmax(y)), _split_color(split)
         _note(ax, x[top], y[top], name, color, offset=(0, 10), ha="center")
     for label, point in (reference_points or {}).items():
+        if not np.min(point) > 0:
+            continue  # an error of 0 has no place on a logarithmic axis
         ax.plot(*point, "+", color=DARK, markersize=9, markeredgewidth=1.8)
         _note(ax, point[0], point[1], _text(label), offset=(8, -7), fontsize=8.5)
     ax.set(xscale="log", yscale="log", xlabel=f"MSE of {_text(pair[0])}", ylabel=f"MSE of {_text(pair[1])}")
@@ -207,7 +210,7 @@ def _paths(
     states = _statuses(x.index, status)
     for state, x_run, y_run in zip(states, x.to_numpy(), y.to_numpy(), strict=True):
         _run_line(ax, x_run, y_run, _split_color(split), state)
-    for variant, rows in x[states == "ok"].groupby(level="variant"):
+    for variant, rows in x[np.isin(states, LIVE)].groupby(level="variant"):
         name, line = _median_name(x.index, variant, split), VARIANT_LINES.get(str(variant), "-")
         yield name, line, rows.median().to_numpy(), y.loc[rows.index].median().to_numpy(), x.columns
 

@@ -39,10 +39,10 @@ def spectral_lines(world: World, reported: Sequence[str] = (), ax: Axes | None =
     """
     figure, ax = _panel(ax, 1.0 + 0.24 * len(world.labels))
     order = np.argsort(-world.wavelength[world.profiles.argmax(axis=1)], kind="stable")
-    chosen = dict(zip(reported, COMPONENT_COLORS, strict=False))
+    chosen, strongest = dict(zip(reported, COMPONENT_COLORS, strict=False)), np.abs(world.strength).max() or 1.0
     for row, k in enumerate(order):
         strength, color = world.strength[k], chosen.get(world.labels[k], MUTED)
-        curve = row + 0.85 * strength / np.abs(world.strength).max() * world.profiles[k]
+        curve = row + 0.85 * strength / strongest * world.profiles[k]
         alpha = 0.8 if world.labels[k] in chosen else 0.15 if strength > 0 else 0.5
         ax.fill_between(world.wavelength, row, curve, color=color, alpha=alpha, linewidth=0)
         ax.plot(world.wavelength, curve, color=_ink(color), linewidth=0.8)

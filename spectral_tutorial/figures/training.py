@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+from spectral_tutorial.analysis import LIVE
 from spectral_tutorial.figures.base import (
     COMPONENT_COLORS,
     DARK,
@@ -57,7 +58,7 @@ def seed_strip(summary: pd.DataFrame, constant: float = 1 / 12, mean_over_all: b
     Parameters
     ----------
     summary : DataFrame
-        Columns training_seed, status (ok, dead, diverged), component, mse (drawn at 3 `constant` if infinite).
+        Columns training_seed, status (ok, dead, diverged, unfinished), component, mse (at 3 `constant` if infinite).
     constant : float
         MSE of the best constant answer.
     mean_over_all : bool
@@ -69,7 +70,7 @@ def seed_strip(summary: pd.DataFrame, constant: float = 1 / 12, mean_over_all: b
     for i, (ax, component) in enumerate(zip(panels, components, strict=True)):
         part = table[table["component"] == component].sort_values("training_seed")
         named: list[int | None] = []
-        lines = {"median of the live": (part.loc[part["status"] == "ok", "finite"].median(), "-")}
+        lines = {"median of the live": (part.loc[part["status"].isin(LIVE), "finite"].median(), "-")}
         lines |= {"mean over all": (part["finite"].mean(), ":")} if mean_over_all else {}
         for name, (value, line) in (lines | {"best constant": (constant, "-.")}).items():
             handles[name] = ax.axhline(value, color=DARK, linestyle=line, linewidth=1.3, zorder=1)
