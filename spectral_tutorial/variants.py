@@ -10,7 +10,7 @@ from typing import Any
 
 from spectral_tutorial.config import Config
 from spectral_tutorial.methods import METHODS
-from spectral_tutorial.sections import Combination, CombinationLaw, Split, TrainingConfig
+from spectral_tutorial.sections import Combination, CombinationDistribution, Split, TrainingConfig
 
 ORIGINAL_TRAINING: Mapping[str, Any] = {
     "model_type": "mlp",
@@ -132,9 +132,9 @@ def added_splits(config: Config, splits: Mapping[str, Split]) -> dict[str, Split
     pairs = [pair for pair in combinations(labels, 2) if set(pair) != held_out]
     some = pairs[:: max(1, len(pairs) // 10)][:10]  # evenly spaced, so that every kind of line is among them
 
-    def law(chosen: list[tuple[str, str]]) -> CombinationLaw:
+    def law(chosen: list[tuple[str, str]]) -> CombinationDistribution:
         held = tuple(Combination(components=pair) for pair in chosen)
-        return CombinationLaw(type="component_combinations", combinations=held)
+        return CombinationDistribution(type="component_combinations", combinations=held)
 
     added = {"combinations": Split(n_samples=splits["train"].n_samples, distribution=splits["test"].distribution)}
     if pairs:  # a world of two lines has no other

@@ -15,7 +15,7 @@ from spectral_tutorial.config import Config
 from spectral_tutorial.data import LackingError, Spectra
 from spectral_tutorial.pipeline.sources import digests, libraries
 from spectral_tutorial.reading import resolve_callable
-from spectral_tutorial.sections import RESERVED_SPLITS, FunctionLaw, MixtureLaw, Split
+from spectral_tutorial.sections import RESERVED_SPLITS, FunctionDistribution, MixtureDistribution, Split
 from spectral_tutorial.store import Stage
 from spectral_tutorial.variants import COMPOSED, added_splits
 
@@ -126,9 +126,9 @@ class SpectraStages:
 
     def _functions(self, law: Any) -> list[Callable[..., Any]]:
         """Return the person's own functions in a law."""
-        if isinstance(law, MixtureLaw):
+        if isinstance(law, MixtureDistribution):
             return [function for _, part in law.parts for function in self._functions(part)]
-        return [self.resolve(law.callable, "callable")] if isinstance(law, FunctionLaw) else []
+        return [self.resolve(law.callable, "callable")] if isinstance(law, FunctionDistribution) else []
 
     def answers_stage(self, name: str, data_seed: int, made_of: Iterable[Any]) -> Stage:
         """Return the stage that holds what a variant or a method answered."""
