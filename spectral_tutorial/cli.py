@@ -25,7 +25,7 @@ from spectral_tutorial import cores, models, splits, sweep, variations
 from spectral_tutorial.config import Config, ConfigError
 from spectral_tutorial.experiment import Experiment
 from spectral_tutorial.reading import config_error, resolve_callable, show
-from spectral_tutorial.sections import FunctionLaw
+from spectral_tutorial.sections import FunctionDistribution
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def _try_code(config: Config, name: str, file: str, key: str) -> None:
         if key == "model_type":
             models.check(resolve_callable(name, config.directory), config.spectra, config.training)
         else:
-            function = FunctionLaw(callable=name)
+            function = FunctionDistribution(callable=name)
             splits.draw_abundance(function, config.spectra, 2, np.random.default_rng(0), config.directory)
     except (Exception, SystemExit) as problem:  # whatever somebody's code raises
         reason = " ".join(f"{type(problem).__name__}: {problem}".split())[:300]

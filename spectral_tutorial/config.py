@@ -30,9 +30,9 @@ from spectral_tutorial.reading import (
 )
 from spectral_tutorial.sections import (
     AnalysisConfig,
-    CombinationLaw,
+    CombinationDistribution,
     DistributionConfig,
-    FunctionLaw,
+    FunctionDistribution,
     MetaConfig,
     ReadOnly,
     SpectraConfig,
@@ -116,7 +116,7 @@ class Config:
         if ":" in self.training.model_type:
             yield self.training.model_type, self.meta.training_config_path, "model_type"
         for name, split in self.distribution.splits.items():
-            if isinstance(split.distribution, FunctionLaw):
+            if isinstance(split.distribution, FunctionDistribution):
                 key = f"splits.{name}.distribution.callable"
                 yield split.distribution.callable, self.meta.distribution_config_path, key
 
@@ -249,7 +249,7 @@ def _check_splits(config: Config) -> None:
     file, spectra = config.meta.distribution_config_path, config.spectra
     lines = {line.label: line for line in spectra.lines}
     for name, split in config.distribution.splits.items():
-        listed = split.distribution.combinations if isinstance(split.distribution, CombinationLaw) else ()
+        listed = split.distribution.combinations if isinstance(split.distribution, CombinationDistribution) else ()
         for index, combination in enumerate(listed):
             at = f"splits.{name}.distribution.combinations[{index}]"
             for place, label in enumerate(combination.components):

@@ -23,6 +23,7 @@ from spectral_tutorial.draws import Build
 from spectral_tutorial.methods import METHODS, Fitted, Method, Network, get_method, get_network, names_of
 from spectral_tutorial.physics import World
 from spectral_tutorial.plots import PLOTS
+from spectral_tutorial.predictions import Predictions
 from spectral_tutorial.reading import check_name, config_error, show
 from spectral_tutorial.sections import TrainingConfig
 from spectral_tutorial.stacking import State
@@ -212,7 +213,7 @@ class Experiment:
 
     def predictions(
         self, method: str = "network", split: str = analysis.OOD_SPLIT, *, data_seed: int | None = None
-    ) -> analysis.Predictions:
+    ) -> Predictions:
         """Return what every seed predicted at every checkpoint, for the first spectra of an evaluation split.
 
         Raises
@@ -229,7 +230,7 @@ class Experiment:
         values = store.open_array(folders[seed] / f"predictions-{split}.npy")
         truth = self._stages.spectra(split, seed).of(*self.reported)[: values.shape[2]]
         steps = self.trajectories(method)["step"].unique()
-        return analysis.Predictions(get_method(method).training_seeds(self.config), steps, truth, values, self.reported)
+        return Predictions(get_method(method).training_seeds(self.config), steps, truth, values, self.reported)
 
     def gap_report(self, *names: str) -> pd.DataFrame:
         """Median error of each method over live runs beside the Cramér-Rao bound.

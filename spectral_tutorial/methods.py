@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from spectral_tutorial.config import Config
 from spectral_tutorial.data import Spectra
 from spectral_tutorial.physics import World
-from spectral_tutorial.sections import Combination, CombinationLaw, SpectraConfig, Split, TrainingConfig
+from spectral_tutorial.sections import Combination, CombinationDistribution, SpectraConfig, Split, TrainingConfig
 
 ORIGINAL_TRAINING: Mapping[str, Any] = {
     "model_type": "mlp",
@@ -329,9 +329,9 @@ def added_splits(config: Config, splits: Mapping[str, Split]) -> dict[str, Split
     pairs = [pair for pair in combinations(labels, 2) if set(pair) != held_out]
     some = pairs[:: max(1, len(pairs) // 10)][:10]  # evenly spaced, so that every kind of line is among them
 
-    def equally(chosen: Sequence[tuple[str, str]]) -> CombinationLaw:
+    def equally(chosen: Sequence[tuple[str, str]]) -> CombinationDistribution:
         held = tuple(Combination(components=pair) for pair in chosen)
-        return CombinationLaw(type="component_combinations", combinations=held)
+        return CombinationDistribution(type="component_combinations", combinations=held)
 
     added = {"combinations": Split(n_samples=splits["train"].n_samples, distribution=splits["test"].distribution)}
     if pairs:  # a world of two lines has no other

@@ -228,7 +228,7 @@ class Combination(Part):
         return self
 
 
-class CombinationLaw(Part):
+class CombinationDistribution(Part):
     """Abundances drawn by first choosing one of several combinations."""
 
     type: Literal["component_combinations"] = Field("component_combinations", description="kind of distribution")
@@ -237,13 +237,13 @@ class CombinationLaw(Part):
     )
 
     @validator(mode="after")
-    def _check_weights(self) -> CombinationLaw:
+    def _check_weights(self) -> CombinationDistribution:
         if sum(combination.weight for combination in self.combinations) <= 0:
             raise refusal("weights with a sum above 0", "combinations", found="weights that sum to 0")
         return self
 
 
-class FunctionLaw(Part):
+class FunctionDistribution(Part):
     """Abundances drawn by a Python function, called as ``(n, rng) -> mapping of label to array``."""
 
     type: Literal["function"] = Field(default="function", description="kind of distribution")
@@ -252,16 +252,16 @@ class FunctionLaw(Part):
     )
 
 
-class MixtureLaw(Part):
+class MixtureDistribution(Part):
     """Distributions with weights. Made by the program where it completes splits, and not accepted from a file."""
 
     type: Literal["mixture"] = Field(default="mixture", description="kind of distribution")
-    parts: tuple[tuple[NotNegative, CombinationLaw | FunctionLaw | MixtureLaw], ...] = Field(
+    parts: tuple[tuple[NotNegative, CombinationDistribution | FunctionDistribution | MixtureDistribution], ...] = Field(
         min_length=1, description="pairs of weight and distribution"
     )
 
 
-def _check_law(value: Any) -> Any:
+def _check_distribution(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     kind = value.get("type")
@@ -273,14 +273,14 @@ def _check_law(value: Any) -> Any:
     return value
 
 
-Law = CombinationLaw | FunctionLaw | MixtureLaw
+Distribution = CombinationDistribution | FunctionDistribution | MixtureDistribution
 
 
 class Split(Part):
     """A named set of spectra: how many, and which abundances they may have."""
 
     n_samples: Count = Field(description="number of spectra")
-    distribution: Annotated[Law, Field(discriminator="type"), BeforeValidator(_check_law)] = Field(
+    distribution: Annotated[Distribution, Field(discriminator="type"), BeforeValidator(_check_distribution)] = Field(
         description="distribution of the abundances"
     )
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from spectral_tutorial.reading import ConfigError, resolve_callable, show
 from spectral_tutorial.sections import (
     Combination,
-    CombinationLaw,
-    FunctionLaw,
-    Law,
-    MixtureLaw,
+    CombinationDistribution,
+    Distribution,
+    FunctionDistribution,
+    MixtureDistribution,
     Sampled,
     SpectraConfig,
     Split,
@@ -43,12 +43,14 @@ def draw_sampled(sampled: Sampled, n: int, rng: np.random.Generator) -> Array:
     return draw_uniform(*sampled.range, sampled.distribution, n, rng)
 
 
-def draw_abundance(law: Law, spectra: SpectraConfig, n: int, rng: np.random.Generator, directory: Path) -> Array:
+def draw_abundance(
+    law: Distribution, spectra: SpectraConfig, n: int, rng: np.random.Generator, directory: Path
+) -> Array:
     """Draw the abundances of `n` spectra from a split's law.
 
     Parameters
     ----------
-    law : CombinationLaw, FunctionLaw or MixtureLaw
+    law : CombinationDistribution, FunctionDistribution or MixtureDistribution
         What the split may contain.
     spectra : SpectraConfig
         Labels of the lines, and the range of an abundance that is present.
@@ -71,17 +73,17 @@ def draw_abundance(law: Law, spectra: SpectraConfig, n: int, rng: np.random.Gene
         labels to `n` finite numbers with which flux is neither negative nor infinite.
     """
     match law:
-        case CombinationLaw():
+        case CombinationDistribution():
             return _draw_combinations(law, spectra, n, rng)
-        case FunctionLaw():
+        case FunctionDistribution():
             return _draw_function(law, spectra, n, rng, directory)
-        case MixtureLaw():
+        case MixtureDistribution():
             return _draw_mixture(law, spectra, n, rng, directory)
         case _:
             assert_never(law)
 
 
-def _draw_combinations(law: CombinationLaw, spectra: SpectraConfig, n: int, rng: np.random.Generator) -> Array:
+def _draw_combinations(law: CombinationDistribution, spectra: SpectraConfig, n: int, rng: np.random.Generator) -> Array:
     weights = np.array([combination.weight for combination in law.combinations])
     chosen = rng.choice(len(weights), size=n, p=weights / weights.sum())
     abundance = np.zeros((n, len(spectra.lines)))
@@ -96,7 +98,7 @@ def _draw_combinations(law: CombinationLaw, spectra: SpectraConfig, n: int, rng:
 
 
 def _draw_function(
-    law: FunctionLaw, spectra: SpectraConfig, n: int, rng: np.random.Generator, directory: Path
+    law: FunctionDistribution, spectra: SpectraConfig, n: int, rng: np.random.Generator, directory: Path
 ) -> Array:
     abundance = np.zeros((n, len(spectra.lines)))
     if n == 0:  # a mixture without a draw from it: not every function can make nothing
@@ -116,9 +118,9 @@ def _draw_function(
             raise ConfigError(
                 f"{law.callable} returned the unknown label {show(label)}; expected one of the lines' labels."
             )
-        if (problem := _not_abundances(values, n)) is not None:
+        if (found := _not_abundances(values, n)) is not None:
             raise ConfigError(
-                f"{law.callable} returned for {label!r} {problem}; expected {n} finite numbers, none negative."
+                f"{law.callable} returned for {label!r} {found}; expected {n} finite numbers, none negative."
             )
         column, line = np.asarray(values, float), spectra.lines[spectra.index(label)]
         if broken := spectra.check_flux(line, float(column.max())):
@@ -146,7 +148,9 @@ def _not_abundances(values: object, n: int) -> str | None:
     return None
 
 
-def _draw_mixture(law: MixtureLaw, spectra: SpectraConfig, n: int, rng: np.random.Generator, directory: Path) -> Array:
+def _draw_mixture(
+    law: MixtureDistribution, spectra: SpectraConfig, n: int, rng: np.random.Generator, directory: Path
+) -> Array:
     weights = np.array([weight for weight, _ in law.parts])
     counts = rng.multinomial(n, weights / weights.sum())
     parts = [
@@ -156,17 +160,24 @@ def _draw_mixture(law: MixtureLaw, spectra: SpectraConfig, n: int, rng: np.rando
     return rng.permutation(np.concatenate(parts), axis=0)
 
 
-def with_combinations(train: Law, test: Law) -> Law:
+def callables(distribution: Distribution) -> list[str]:
+    """Names ``module:function`` of a person's own functions in a distribution."""
+    if isinstance(distribution, MixtureDistribution):
+        return [name for _, part in distribution.parts for name in callables(part)]
+    return [distribution.callable] if isinstance(distribution, FunctionDistribution) else []
+
+
+def with_combinations(train: Distribution, test: Distribution) -> Distribution:
     """The training law with the test's combinations added: what the oracle is allowed to see.
 
     Each combination of the test weighs, on average, as much as one of training. Laws that are functions cannot be
     taken apart; then half of the spectra come from each.
     """
-    if not (isinstance(train, CombinationLaw) and isinstance(test, CombinationLaw)):
-        return MixtureLaw(parts=((0.5, train), (0.5, test)))
+    if not (isinstance(train, CombinationDistribution) and isinstance(test, CombinationDistribution)):
+        return MixtureDistribution(parts=((0.5, train), (0.5, test)))
     scale = _mean_weight(train.combinations) / _mean_weight(test.combinations)
     added = tuple(c.model_copy(update={"weight": c.weight * scale}) for c in test.combinations)
-    return CombinationLaw(type="component_combinations", combinations=train.combinations + added)
+    return CombinationDistribution(type="component_combinations", combinations=train.combinations + added)
 
 
 def _mean_weight(combinations: tuple[Combination, ...]) -> float:

@@ -22,14 +22,27 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from spectral_tutorial import analysis, cores, data, draws, methods, models, physics, splits, stacking, store, training
+from spectral_tutorial import (
+    analysis,
+    cores,
+    data,
+    draws,
+    methods,
+    models,
+    physics,
+    predictions,
+    splits,
+    stacking,
+    store,
+    training,
+)
 from spectral_tutorial.analysis import Moments
 from spectral_tutorial.config import Config
 from spectral_tutorial.data import InputTransform, LackingError, Spectra
 from spectral_tutorial.folder import ExperimentFolder
 from spectral_tutorial.methods import COMPOSED, Estimator, Fitted, Network, Task, get_estimator, get_method, get_network
 from spectral_tutorial.reading import resolve_callable
-from spectral_tutorial.sections import RESERVED_SPLITS, FunctionLaw, MixtureLaw, Split, TrainingConfig
+from spectral_tutorial.sections import RESERVED_SPLITS, Split, TrainingConfig
 from spectral_tutorial.store import Stage
 
 log = logging.getLogger(__name__)
@@ -44,7 +57,7 @@ CODE = {
     "spectra": store.closure_digest(data),
     "networks": store.closure_digest(data, training),
     "estimators": store.closure_digest(methods),
-    "predictions": store.closure_digest(analysis),
+    "predictions": store.closure_digest(predictions),
 }
 """Digests of the code that runs here. Taken once, on import: a file that is edited later is not what runs."""
 
@@ -119,7 +132,8 @@ class Stages:
             made_of = [self.spectra_stage("train", data_seed).fingerprint, self.reported, LIBRARIES]
         else:
             distribution = self._split(split)
-            own = [store.code_digest(function) for function in self._functions(distribution.distribution)]
+            names = splits.callables(distribution.distribution)
+            own = [store.code_digest(self._resolve(name, "callable")) for name in names]
             made_of = [self._described_world, distribution.model_dump(mode="json"), [split, data_seed], own]
         fingerprint = store.fingerprint(*made_of, np.__version__, CODE["spectra"])
         return Stage(self.folder.path / f"data/seed-{data_seed}" / split, fingerprint)
@@ -132,12 +146,6 @@ class Stages:
         if name not in self._distributions:
             raise LackingError(f"no split {name}: there is no pair of lines but the reported one")
         return self._distributions[name]
-
-    def _functions(self, distribution: Any) -> list[Callable[..., Any]]:
-        """Return the person's own functions in a distribution."""
-        if isinstance(distribution, MixtureLaw):
-            return [function for _, part in distribution.parts for function in self._functions(part)]
-        return [self._resolve(distribution.callable, "callable")] if isinstance(distribution, FunctionLaw) else []
 
     def _generate(self, split: str, data_seed: int, room: Callable[..., NDArray[Any]]) -> Spectra:
         """Make spectra anew, in arrays that ``room(shape, dtype, name)`` gives."""
@@ -279,7 +287,7 @@ class Stages:
         model = draws.template(self.builder(get_network(name).settings(self.config)))
         return lambda inputs: training.predict(model, state, torch.from_numpy(inputs)).numpy()
 
-    def _trained(self, name: str, data_seed: int) -> analysis.Predictor:
+    def _trained(self, name: str, data_seed: int) -> predictions.Predictor:
         runs = self.runs(name, data_seed)
         history = [store.read_table(folder / "history.csv") for folder in runs.values()]
         steps, losses = history[0]["step"].to_numpy(), np.stack([table["val_loss"] for table in history])
@@ -296,7 +304,7 @@ class Stages:
         def status(val: Moments) -> list[str]:
             return analysis.classify(val.output_std, losses, constant)
 
-        return analysis.Predictor(list(runs), steps, history[0]["epoch"].to_numpy(), predict, status)
+        return predictions.Predictor(list(runs), steps, history[0]["epoch"].to_numpy(), predict, status)
 
     # --- fitted: estimators -----------------------------------------------------------------------------------------
 
@@ -385,8 +393,8 @@ class Stages:
             if isinstance(method, Network):
                 fitted = self._trained(name, data_seed)
             else:
-                fitted = analysis.one_seed(fit(tasks[data_seed]).predict)
-            found = analysis.evaluate(fitted, splits[data_seed], self.reported, KEPT_SPECTRA, name, data_seed)
+                fitted = predictions.one_seed(fit(tasks[data_seed]).predict)
+            found = predictions.evaluate(fitted, splits[data_seed], self.reported, KEPT_SPECTRA, name, data_seed)
             with chosen[data_seed].write() as folder:
                 found.trajectory.to_csv(folder / "trajectory.csv", index=False)
                 found.seed_status.to_csv(folder / "seed_status.csv", index=False)

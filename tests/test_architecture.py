@@ -72,7 +72,7 @@ def test_a_module_imports_only_from_those_above_it(name: str) -> None:
     [
         ("torch", "models stacking draws optimizers training store stages sweep"),
         ("matplotlib", "figures plots experiment"),
-        ("pandas", "analysis figures store stages variations experiment sweep"),
+        ("pandas", "analysis predictions figures store stages variations experiment sweep"),
         ("safetensors", "store"),
         ("tqdm", "stages sweep"),
         ("yaml", "folder"),

@@ -13,7 +13,14 @@ import yaml
 
 from spectral_tutorial.config import Config, load
 from spectral_tutorial.reading import ConfigError, load_yaml, resolve_callable
-from spectral_tutorial.sections import CombinationLaw, DistributionConfig, FunctionLaw, MetaConfig, MixtureLaw, Split
+from spectral_tutorial.sections import (
+    CombinationDistribution,
+    DistributionConfig,
+    FunctionDistribution,
+    MetaConfig,
+    MixtureDistribution,
+    Split,
+)
 
 ROOT = Path(__file__).parent
 SHIPPED = ROOT.parent / "book" / "meta_config.yaml"
@@ -403,7 +410,7 @@ def test_many_aliases_stay_small(meta: Path) -> None:
 def test_nothing_can_be_changed() -> None:
     config = load(SHIPPED)
     law = config.distribution.splits["train"].distribution
-    assert isinstance(law, CombinationLaw)
+    assert isinstance(law, CombinationDistribution)
     assert isinstance(law.combinations, tuple)
     assert isinstance(config.spectra.lines, tuple)
     with pytest.raises(AttributeError):
@@ -462,7 +469,7 @@ def test_exp_dir_is_relative_to_the_meta_file(meta: Path, monkeypatch: pytest.Mo
 def test_mixture_law_is_for_the_program_only() -> None:
     config = load(SHIPPED)
     law = config.distribution.splits["train"].distribution
-    mixture = MixtureLaw(parts=((0.5, law), (0.5, FunctionLaw(callable="a:b"))))
+    mixture = MixtureDistribution(parts=((0.5, law), (0.5, FunctionDistribution(callable="a:b"))))
     split = Split(n_samples=3, distribution=mixture)
     assert split.distribution == mixture
     assert json.dumps(split.model_dump(mode="json"))
@@ -542,7 +549,7 @@ def test_changes_that_cannot_be_used_are_one_sentence(changes: dict, message: st
 
 def present(config: Config, split: str) -> list[tuple[str, ...]]:
     law = config.distribution.splits[split].distribution
-    assert isinstance(law, CombinationLaw)
+    assert isinstance(law, CombinationDistribution)
     return [combination.components for combination in law.combinations]
 
 
@@ -560,7 +567,7 @@ def test_another_pair_takes_the_place_of_the_reported_one(pair: tuple[str, str])
 def test_a_pair_takes_its_ranges_along_and_third_components_make_room(meta: Path) -> None:
     edit(meta, DISTRIBUTION, TEST_LAW, TEST_LAW.replace("comp4]", "comp4, comp7], ranges: {comp4: [0.5, 1.0]}"))
     law = load(meta).with_pair(("comp7", "comp1")).distribution.splits["test"].distribution
-    assert isinstance(law, CombinationLaw)
+    assert isinstance(law, CombinationDistribution)
     assert law.combinations[0].components == ("comp7", "comp1", "comp10")
     assert dict(law.combinations[0].ranges) == {"comp1": (0.5, 1.0)}
 
@@ -600,7 +607,7 @@ def test_function_law_beside_the_meta_file(meta: Path) -> None:
     edit(meta, DISTRIBUTION, old, "      type: function\n      callable: my_law_of_abundances:draw\n\n  # For")
     before = list(sys.path)
     law = load(meta).distribution.splits["test"].distribution
-    assert law == FunctionLaw(callable="my_law_of_abundances:draw")
+    assert law == FunctionDistribution(callable="my_law_of_abundances:draw")
     assert sys.path == before
     assert resolve_callable("my_law_of_abundances:draw", meta.parent)(1, None) == {}
     edit(meta, DISTRIBUTION, ":draw", ":fixed")

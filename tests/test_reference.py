@@ -64,7 +64,7 @@ PROSE = dict(sources())
 def inside(schema: Any) -> Iterator[str]:
     """Yield the names of all keys anywhere in a model's JSON schema, those of models that no file may hold left out."""
     for name, part in schema.get("$defs", {}).items():
-        if name != "MixtureLaw":
+        if name != "MixtureDistribution":
             yield from part.get("properties", ())
     yield from schema.get("properties", ())
 

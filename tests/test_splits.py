@@ -11,7 +11,7 @@ from helpers import ORIGINAL, combinations, shipped, small_experiment, write_exp
 
 from spectral_tutorial import cli, splits
 from spectral_tutorial.config import ConfigError, load
-from spectral_tutorial.sections import DistributionConfig, MixtureLaw, Split
+from spectral_tutorial.sections import DistributionConfig, MixtureDistribution, Split
 
 SPECTRA = shipped().spectra
 LABELS = np.array(SPECTRA.labels)
@@ -174,7 +174,7 @@ def test_with_a_function_the_oracle_gets_half_of_each_law(tmp_path: Path) -> Non
     mixed = splits.with_combinations(
         law({"type": "function", "callable": "own_law_alone:alone"}), law(combinations(["comp4", "comp10"]))
     )
-    assert isinstance(mixed, MixtureLaw)
+    assert isinstance(mixed, MixtureDistribution)
     abundance = draw(mixed, 4000, tmp_path)
     assert abundance.shape == (4000, 20)
     found = supports(abundance)

@@ -22,7 +22,7 @@ from helpers import (
     write_experiment,
 )
 
-from spectral_tutorial import Experiment, analysis, data, methods, stages, store, training
+from spectral_tutorial import Experiment, data, methods, predictions, stages, store, training
 from spectral_tutorial.config import load
 from spectral_tutorial.methods import METHODS, Network, names_of
 from spectral_tutorial.stages import Stages
@@ -131,7 +131,7 @@ def test_an_edit_of_the_code_makes_only_what_depends_on_it_stale(
     meta = write_experiment(tmp_path)
     reference = prints(meta)
     name = f"spectral_tutorial.{module}"
-    roots = {"spectra": [data], "networks": [data, training], "estimators": [methods], "predictions": [analysis]}
+    roots = {"spectra": [data], "networks": [data, training], "estimators": [methods], "predictions": [predictions]}
     for kind, modules in roots.items():
         assert store.closure_digest(*modules) == stages.CODE[kind]
         if any(name in store.import_closure(root) for root in modules):

@@ -25,9 +25,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from spectral_tutorial.reading import Unit, Valid, load_yaml
-from spectral_tutorial.sections import MixtureLaw
+from spectral_tutorial.sections import MixtureDistribution
 
-NOT_IN_FILES = (MixtureLaw,)
+NOT_IN_FILES = (MixtureDistribution,)
 """Models that the program makes and no file may hold."""
 
 NOTHING = "nothing"
