@@ -797,6 +797,7 @@ def test_a_phase_diagram_has_every_number_in_its_place_and_leaves_holes_white():
     assert placed["271"] == (0.5, 0.5)
     assert placed["5.6"] == (2.5, 0.5)
     assert placed["9"] == (0.5, 1.5)
+    assert "nan" not in placed
     assert [tick.get_text() for tick in ax.get_yticklabels()] == [r"\$b\$ < 1", "c + d"]
     assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first row is above
     (mesh,) = ax.collections

@@ -224,7 +224,7 @@ def phase_diagram(values: pd.DataFrame, label: str, ax: Axes | None = None) -> F
     norm = colors.LogNorm(low, max(high, 1.01 * low))
     cells = ax.pcolormesh(numbers, norm=norm, cmap="YlOrBr", edgecolors="white", linewidth=1.5)
     for (row, column), number in np.ndenumerate(numbers.filled(np.nan)):
-        words = f"{number:.2g}" if number < 10 else f"{number:,.0f}"
+        words = "" if np.isnan(number) else f"{number:.2g}" if number < 10 else f"{number:,.0f}"
         color = "white" if np.isfinite(number) and norm(number) > 0.65 else DARK
         ax.text(column + 0.5, row + 0.5, words, color=color, ha="center", va="center", fontsize=9)
     ax.set_xticks(np.arange(values.shape[1]) + 0.5, [base.text(name, 12) for name in values.columns])
