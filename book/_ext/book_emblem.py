@@ -17,7 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 
 from spectral_tutorial import config as configuration
-from spectral_tutorial import figures
+from spectral_tutorial.figures import base as figures
 from spectral_tutorial.physics import World, add_noise, continuum
 
 META = Path("book") / "meta_config.yaml"

@@ -9,9 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from spectral_tutorial import figures
 from spectral_tutorial.data import LOG_FLOOR, Spectra
-from spectral_tutorial.figures import COMPONENT_COLORS, DARK, MUTED, SPLIT_COLORS, StyledFigure, _styled, _text
+from spectral_tutorial.figures.base import (
+    COMPONENT_COLORS,
+    DARK,
+    MUTED,
+    PALE,
+    SPLIT_COLORS,
+    SPLIT_NAMES,
+    StyledFigure,
+    styled,
+    text,
+)
 from spectral_tutorial.physics import World, continuum
 
 Pair = tuple[str, str]
@@ -22,7 +31,7 @@ def _log(flux: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.log(np.maximum(flux, LOG_FLOOR))
 
 
-@_styled
+@styled
 def spectrum(world: World, shown: Spectra, lines: Pair) -> Figure:
     """Draw flux over log flux, with the continuum dashed and each line's own imprint."""
     figure = StyledFigure(5.0)
@@ -30,18 +39,18 @@ def spectrum(world: World, shown: Spectra, lines: Pair) -> Figure:
     grid, base = shown.wavelength, continuum(shown.wavelength, shown.temperature)[0]
     logs = world.line_log_factors(shown.abundance)[0, world.index(lines)]
     for ax, values in zip(panels, (shown.flux[0], _log(shown.flux[0])), strict=True):
-        ax.plot(grid, values, color=figures.PALE, linewidth=0.8, label="with noise")
+        ax.plot(grid, values, color=PALE, linewidth=0.8, label="with noise")
         ax.plot(grid, base if ax is panels[0] else _log(base), color=DARK, linestyle="--", label="continuum")
         for label, color, factor in zip(lines, COMPONENT_COLORS, logs, strict=True):
             imprint = base * np.exp(factor) if ax is panels[0] else factor
-            ax.plot(grid, imprint, color=color, label=f"{_text(label)} alone")
+            ax.plot(grid, imprint, color=color, label=f"{text(label)} alone")
     panels[0].set(ylabel="flux", ylim=(0, None), xlim=grid[[0, -1]])
     panels[1].set(ylabel="log flux", xlabel="wavelength (nm)")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
-@_styled
+@styled
 def gap(
     shown: Spectra,
     reported: Pair,
@@ -57,16 +66,16 @@ def gap(
     truth = shown.of(*reported)[0]
     for marker, (name, answer) in zip(MARKERS * len(readings), readings.items(), strict=False):
         plane.annotate("", answer, truth, arrowprops={"arrowstyle": "-", "color": SPLIT_COLORS["test"]})
-        plane.plot(*answer, marker, color=SPLIT_COLORS["test"], label=_text(name), markersize=7)
+        plane.plot(*answer, marker, color=SPLIT_COLORS["test"], label=text(name), markersize=7)
     plane.plot(*truth, "o", color=DARK, markerfacecolor="white", markeredgewidth=2, markersize=9, label="truth")
     _name(plane, reported)
-    side.plot(shown.wavelength, _log(shown.flux[0]), color=figures.PALE, linewidth=0.8)
+    side.plot(shown.wavelength, _log(shown.flux[0]), color=PALE, linewidth=0.8)
     side.set(xlabel="wavelength (nm)", ylabel="log flux", xlim=shown.wavelength[[0, -1]])
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
-@_styled
+@styled
 def trajectory(
     truth: NDArray[np.float64],
     answers: NDArray[np.float64],
@@ -80,24 +89,24 @@ def trajectory(
     _dots(plane, answers, "test", "prediction")
     _name(plane, reported)
     for split, way in ways.items():
-        name = figures.SPLIT_NAMES[split]
+        name = SPLIT_NAMES[split]
         errors.plot(*way.T, color=SPLIT_COLORS[split], linewidth=2, label=name)
         errors.plot(*way[-1], "o", color=SPLIT_COLORS[split], markersize=7)
-    x, y = map(_text, reported)
+    x, y = map(text, reported)
     errors.set(xscale="log", yscale="log", xlabel=f"MSE of {x}", ylabel=f"MSE of {y}")
     figure.legend(loc="outside lower center", ncols=4)
     return figure
 
 
-@_styled
+@styled
 def curves(step: Sequence[float], known: Sequence[float], held: Sequence[float], component: str) -> Figure:
     """Draw the errors of one run in one component, ID and OOD, as far as they have grown."""
     figure = StyledFigure(3.0)
     ax = figure.subplots()
     for split, values in (("val", known), ("test", held)):
-        ax.plot(step, values, color=SPLIT_COLORS[split], marker="o", markersize=4, label=figures.SPLIT_NAMES[split])
+        ax.plot(step, values, color=SPLIT_COLORS[split], marker="o", markersize=4, label=SPLIT_NAMES[split])
     ax.set_xscale("symlog", linthresh=1)
-    ax.set(xlabel="training step", ylabel=f"MSE of {_text(component)}", yscale="log")
+    ax.set(xlabel="training step", ylabel=f"MSE of {text(component)}", yscale="log")
     ax.legend()
     return figure
 
@@ -107,5 +116,5 @@ def _dots(ax: Axes, points: NDArray[np.float64], split: str, label: str, alpha: 
 
 
 def _name(ax: Axes, reported: Pair) -> None:
-    x, y = map(_text, reported)
+    x, y = map(text, reported)
     ax.set(xlabel=f"abundance of {x}", ylabel=f"abundance of {y}", box_aspect=1)

@@ -2,51 +2,37 @@
 
 Every function returns a figure that shows itself once as the last expression of a notebook cell, is unknown
 to pyplot (nothing stays open) and keeps the book's style (``style.mplstyle``) whenever it is drawn.
-Functions with a single panel draw into `ax` where one is given, and then return the figure of that `ax`.
 
 One visual language: each split and each of the two reported components has one color everywhere, from the
 palette of Okabe and Ito (2008), which color-blind readers can tell apart; network, oracle and fooled differ
-by line style, dead and diverged seeds by marker; methods in one panel differ by color and marker, in their order;
-the Cramér-Rao bound is always the same dashed dark line.
+by line style, dead, diverged and unfinished seeds by marker; each method has one color and marker in every figure; the
+Cramér-Rao bound is always the same dashed dark line. What has no place on a logarithmic axis (a bound of zero or
+infinity, a loss that is not a number) is left out. Labels show only characters that matplotlib's own font has, and
+are shortened to fit.
 
-Arguments that come back: `reported`, the names of the x and the y component; `trajectories`, a table of
-variant, data_seed, training_seed, step, split, component and a value (mse or slope), split "val" being
-in-distribution (ID) and "test" out-of-distribution (OOD); `status`, a table of variant, data_seed,
-training_seed and status: dead and diverged runs are drawn gray and enter no median. ``N`` spectra, ``L``
-lines, ``W`` bins, ``S`` seeds.
+Arguments that come back:
+
+- `reported`, the names of the x and the y component;
+- `report`, a table of method, component, split, mse_median, mse_low, mse_high (whiskers) and crlb;
+- `trajectories`, a table of variant, data_seed, training_seed, step, split, component and a value (mse or slope);
+- `status`, a table of variant, data_seed, training_seed and status: dead and diverged runs are drawn gray and
+  enter no median;
+- `ax`, where to draw instead of in a new figure: a panel, or one for each component; its figure comes back.
+
+Split "val" is in distribution (ID), "test" out of distribution (OOD). ``N`` spectra, ``L`` lines, ``W`` bins,
+``S`` seeds, ``C`` checkpoints.
 """
 
-from spectral_tutorial.figures.base import (
-    BOUND_LINE,
-    COMPONENT_COLORS,
-    DARK,
-    MUTED,
-    PALE,
-    SPLIT_COLORS,
-    SPLIT_NAMES,
-    STATUS_MARKERS,
-    STYLE,
-    VARIANT_LINES,
-    StyledFigure,
-    png,
-)
-from spectral_tutorial.figures.base import _styled as _styled  # the explorers' pictures wear the same clothes
-from spectral_tutorial.figures.base import _text as _text
-from spectral_tutorial.figures.closing import (
+from spectral_tutorial.figures.base import png
+from spectral_tutorial.figures.errors import beliefs, gap, prediction_analysis, test_abundance_mse
+from spectral_tutorial.figures.methods import (
     combinations_shown,
     every_method,
+    phase_diagram,
     ratios_to_bound,
+    slope_by_company,
     templates,
 )
-from spectral_tutorial.figures.errors import (
-    gap,
-    mse_time_series,
-    mse_trajectory,
-    prediction_analysis,
-    slopes,
-    test_abundance_mse,
-)
-from spectral_tutorial.figures.reasons import beliefs, slope_by_company
 from spectral_tutorial.figures.spectra import (
     abundance_scatter,
     composition,
@@ -59,21 +45,16 @@ from spectral_tutorial.figures.spectra import (
     train_samples,
     wing,
 )
-from spectral_tutorial.figures.sweeps import phase_diagram
-from spectral_tutorial.figures.training import drift, seed_strip, training_curves
+from spectral_tutorial.figures.training import (
+    drift,
+    mse_time_series,
+    mse_trajectory,
+    seed_strip,
+    slopes,
+    training_curves,
+)
 
 __all__ = [
-    "BOUND_LINE",
-    "COMPONENT_COLORS",
-    "DARK",
-    "MUTED",
-    "PALE",
-    "SPLIT_COLORS",
-    "SPLIT_NAMES",
-    "STATUS_MARKERS",
-    "STYLE",
-    "VARIANT_LINES",
-    "StyledFigure",
     "abundance_scatter",
     "beliefs",
     "combinations_shown",

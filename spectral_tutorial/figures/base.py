@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import wraps
+from functools import cache, wraps
 from io import BytesIO
+from itertools import cycle, product
 from pathlib import Path
-from typing import Any, ParamSpec, cast
+from typing import Any, ParamSpec
 
 import numpy as np
 import pandas as pd
@@ -16,36 +17,41 @@ from matplotlib.axis import Axis
 from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.patheffects import withStroke
-from matplotlib.textpath import text_to_path
 from matplotlib.ticker import LogLocator, NullLocator
-from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
-
-from spectral_tutorial.analysis import LIVE
 
 P = ParamSpec("P")
 Pair = tuple[str, str]
 
 STYLE = ["default", str(Path(__file__).with_name("style.mplstyle"))]
-"""Starts from matplotlib's own defaults: a reader's settings must not change the book's figures."""
+"""Starts from matplotlib's own defaults: the settings of whoever draws must not change the book's figures."""
 
 DARK, MUTED, PALE = "#222222", "#6b6b6b", "#8fa3b3"
 SPLIT_COLORS = {"train": "#0072B2", "val": "#56B4E9", "test": "#D55E00", "oracle_train": "#009E73"}
 SPLIT_NAMES = {"val": "val (ID)", "test": "test (OOD)", "oracle_train": "oracle train"}
 COMPONENT_COLORS = ("#CC79A7", "#E69F00")
 STATUS_MARKERS = {"ok": "o", "dead": "X", "diverged": "^", "unfinished": "s"}
-VARIANT_LINES: dict[str, Any] = {"network": "-", "oracle": (0, (5, 1.5, 1, 1.5)), "fooled": (0, (1, 1.2))}
 BOUND_NAME = "Cramér-Rao bound"
 BOUND_LINE: dict[str, Any] = {"color": DARK, "linestyle": (0, (2.4, 1.2)), "linewidth": 1.5}
-METHOD_COLORS = (SPLIT_COLORS["test"], SPLIT_COLORS["oracle_train"], SPLIT_COLORS["train"], DARK, MUTED, PALE)
-METHOD_MARKERS = "osD^vPX"
-"""Of methods side by side, in their order. All of them answer the test, so a color cannot mean a split there."""
 
-RUN = ["variant", "data_seed", "training_seed"]
-HALO = [withStroke(linewidth=2.5, foreground="white")]
+METHOD_LOOKS = {
+    "network": ("#D55E00", "o"),
+    "oracle": ("#009E73", "o"),
+    "observer": ("#009E73", "P"),
+    "observer_oracle": ("#56B4E9", "P"),
+    "ridge_flux": (MUTED, "v"),
+    "ridge_log": (DARK, "^"),
+    "local": (PALE, "X"),
+    "synthesis": ("#009E73", "s"),
+    "decoder": ("#0072B2", "D"),
+    "decoder_flat": ("#0072B2", "d"),
+}
+"""One method, one color and marker in the whole book. All predict the same split, so a color means no split there."""
+OTHER_LOOKS = tuple(zip((DARK, *COMPONENT_COLORS, "#0072B2", "#D55E00", "#009E73"), "hp*<>8", strict=True))
+"""Of methods that are not the book's, in the order of their panel."""
 
 
 class _Canvas(FigureCanvasAgg):
@@ -63,7 +69,7 @@ class StyledFigure(Figure):
 
     def __init__(self, height: float) -> None:
         super().__init__()
-        self.set_figheight(height)
+        self.set_figheight(min(height, 500.0))  # Agg draws at most 65,535 pixels
         _Canvas(self)
 
     def draw(self, renderer: RendererBase) -> None:
@@ -88,7 +94,7 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """Run a drawing function in the book's style, leaving the caller's settings alone."""
 
     @wraps(draw)
@@ -99,144 +105,115 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return wrapper
 
 
-def _panels(rows: int, columns: int, height: float, **kwargs: Any) -> tuple[Figure, NDArray[Any]]:
-    """Return a figure as wide as the page, `height` inches high, and its panels ``(rows, columns)``."""
-    figure = StyledFigure(height)
-    kwargs = {"sharex": True, "sharey": True} | kwargs
-    return figure, figure.subplots(rows, columns, squeeze=False, **kwargs)
-
-
-def _panel(ax: Axes | None, height: float) -> tuple[Figure, Axes]:
+def panels(
+    height: float, rows: int = 1, columns: int = 1, ax: Axes | Sequence[Axes] | None = None, **kwargs: Any
+) -> tuple[Figure, NDArray[Any]]:
+    """Return the given panels, or those of a new figure as wide as the page and `height` inches high, in rows."""
     if ax is not None:
-        return cast(Figure, ax.figure), ax
+        given = np.array(ax, dtype=object, ndmin=2)
+        return given[0, 0].figure, given
     figure = StyledFigure(height)
-    return figure, figure.subplots()
+    return figure, figure.subplots(rows, columns, squeeze=False, **{"sharex": True, "sharey": True} | kwargs)
 
 
-def _row(ax: Axes | Sequence[Axes] | None, count: int, height: float) -> tuple[Figure, Sequence[Axes]]:
-    """Return panels side by side: those that are given, or those of a new figure."""
-    if ax is None:
-        figure, (panels,) = _panels(1, count, height)
-        return figure, list(panels)
-    given = [ax] if isinstance(ax, Axes) else list(ax)
-    return cast(Figure, given[0].figure), given
+def panel(height: float, ax: Axes | None) -> tuple[Figure, Axes]:
+    """Return the panel that is given, or that of a new figure."""
+    figure, ((ax,),) = panels(height, ax=ax)
+    return figure, ax
 
 
-def _text(label: object) -> str:
-    """Return a label as it is to be read: its dollar signs start no formula."""
-    return str(label).replace("$", r"\$")
+@cache
+def _glyphs() -> frozenset[int]:
+    """Code points that can be drawn: of the one font that comes with matplotlib and so is everywhere the same."""
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
 
 
-def _ink(color: str) -> tuple[float, ...]:
+def text(label: object, most: int = 24) -> str:
+    r"""Return a label as it can be read in a figure, at most `most` characters long.
+
+    Dollar signs start no formula. A character without a glyph is written as in Python (``\u7dda``), not drawn as a
+    box. What is too long loses its middle to an ellipsis: labels often differ at their ends.
+    """
+    shown = "".join(c if ord(c) in _glyphs() else c.encode("unicode_escape").decode() for c in str(label))
+    if len(shown) > most:
+        shown = f"{shown[: most - most // 3 - 1]}…{shown[-(most // 3) :]}"
+    return shown.replace("$", r"\$")
+
+
+def split_color(name: object) -> str:
+    """Color of a split."""
+    return SPLIT_COLORS.get(str(name), MUTED)
+
+
+def split_name(name: object) -> str:
+    """Name of a split, saying which is in and which out of distribution."""
+    return text(SPLIT_NAMES.get(str(name), name))
+
+
+def looks(methods: Iterable[object]) -> dict[object, dict[str, Any]]:
+    """Color and marker of each method of a panel."""
+    others, edge = cycle(OTHER_LOOKS), {"markersize": 6, "markeredgecolor": "white", "markeredgewidth": 0.6}
+    chosen = {name: METHOD_LOOKS.get(str(name)) or next(others) for name in methods}
+    return {name: {"color": color, "marker": marker, **edge} for name, (color, marker) in chosen.items()}
+
+
+def ink(color: str) -> tuple[float, ...]:
     """Return a color's darker sister, in which words can be read on white."""
     return tuple(0.62 * channel for channel in colors.to_rgb(color))
 
 
-def _note(ax: Axes, x: float, y: float, text: str, color: str = DARK, **kwargs: Any) -> None:
-    """Write `offset` points away from a place in the data, on a white halo."""
-    look: dict[str, Any] = {"va": "center", "fontsize": 9, "offset": (5, 0), "path_effects": HALO} | kwargs
-    look |= {"color": _ink(color), "textcoords": "offset points", "annotation_clip": False}
-    ax.annotate(text, (x, y), look.pop("offset"), **look)
+def note(ax: Axes, x: float, y: float, words: str, color: str = DARK, **kwargs: Any) -> None:
+    """Write `offset` points away from a place in the data, on a white halo; nowhere if there is no such place."""
+    look: dict[str, Any] = {"va": "center", "fontsize": 9, "offset": (5, 0)} | kwargs
+    look |= {"color": ink(color), "textcoords": "offset points", "annotation_clip": False}
+    if np.isfinite([x, y]).all():
+        halo = [withStroke(linewidth=2.5, foreground="white")]
+        ax.annotate(words, (x, y), look.pop("offset"), path_effects=halo, **look)
 
 
-def _plain_log(axis: Axis) -> None:
+def end_labels(ax: Axes, lines: Iterable[tuple[ArrayLike, str, str]], gap: float = 0.07) -> None:
+    """Name lines (y, words, color) beside their last y at the right edge, moved apart; needs final limits."""
+    finite = [(np.ravel(y)[np.isfinite(np.ravel(y))], *look) for y, *look in lines]
+    ends = sorted((float(y[-1]), *look) for y, *look in finite if len(y))
+    to_axes = ax.transData + ax.transAxes.inverted()
+    places = np.array([to_axes.transform((ax.get_xlim()[1], y))[1] for y, *_ in ends])
+    for _ in range(50):
+        lack = np.maximum(gap - np.diff(places), 0.0) / 2
+        places[:-1] -= lack
+        places[1:] += lack
+    for place, (_, words, color) in zip(places, ends, strict=True):
+        note(ax, 1.0, place, words, color, xycoords="axes fraction")
+
+
+def legend(place: Figure | Axes, handles: Mapping[str, Any], **kwargs: Any) -> None:
+    """Put a legend below a figure, or below a panel in a figure of somebody else's, in as many columns as fit."""
+    columns = 96 // (max(map(len, handles), default=0) + 8)  # in characters; 8 are a handle and the space around it
+    look = {"handles": [*handles.values()], "labels": [*handles], "ncols": max(1, min(len(handles), columns))} | kwargs
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18)}
+    place.legend(**look, **({"loc": "outside lower center"} if isinstance(place, Figure) else below))
+
+
+def plain_log(axis: Axis) -> None:
     """Ticks at 1, 2 and 5 in each decade, written as plain numbers: for axes of few decades."""
     axis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())
     axis.set_major_formatter("{x:,g}")
 
 
-def _end_labels(ax: Axes, ends: Sequence[tuple[float, str, str]], gap: float = 0.07) -> None:
-    """Name lines at the right edge by (last y, text, color), moved apart where they overlap."""
-    # Needs the final limits of the axes.
-    ends = sorted(end for end in ends if np.isfinite(end[0]))
-    to_axes = ax.transData + ax.transAxes.inverted()
-    places = np.array([to_axes.transform((ax.get_xlim()[1], y))[1] for y, _, _ in ends])
-    for _ in range(50):
-        lack = np.maximum(gap - np.diff(places), 0.0) / 2
-        places[:-1] -= lack
-        places[1:] += lack
-    for place, (_, text, color) in zip(places, ends, strict=True):
-        _note(ax, 1.0, place, text, color, xycoords="axes fraction")
+def positive(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Leave out, as NaN, what has no place on a logarithmic axis: a bound of 0, an infinite one, a loss of 0."""
+    found = {name: table[name].astype(float) for name in columns}
+    return table.assign(**{name: values.where((values > 0) & (values < np.inf)) for name, values in found.items()})
 
 
-def _legend(
-    ax: Axes | Sequence[Axes] | None, panels: Sequence[Axes], handles: Mapping[str, Any], **kwargs: Any
-) -> None:
-    """Put a legend below a figure of our own, or below the first of the panels that were given."""
-    figure = cast(Figure, panels[0].figure)
-    room = 72 * figure.get_figwidth() * (1.0 if ax is None else panels[0].get_position().width)
-    fit = int(room // (_width(handles) + 45))  # beside each label a handle and a space
-    look = {"handles": [*handles.values()], "labels": [*handles], "ncols": min(len(handles), max(1, fit))} | kwargs
-    if ax is None:
-        figure.legend(loc="outside lower center", **look)
-        return
-    below = panels[0].transAxes + ScaledTranslation(0, -0.5, figure.dpi_scale_trans)
-    place: dict[str, Any] = {"bbox_to_anchor": (0.5, 0), "bbox_transform": below, "borderaxespad": 0}
-    panels[0].legend(loc="upper center", **place, **look)
+def log_scale(panels: Iterable[Axes], *names: str) -> None:
+    """Make the axes of these names logarithmic; where nothing stands on any of them, from 0.001 to 1."""
+    for ax, name in product(panels, names):
+        empty = not np.isfinite([getattr(other, f"{name}axis").get_minpos() for other in panels]).any()
+        ax.set(**{f"{name}lim": (0.001, 1)} if empty else {}, **{f"{name}scale": "log"})
 
 
-def _width(texts: Iterable[object], size: float = 9) -> float:
-    """Width of the longest of several texts, in points."""
-    font = FontProperties(size=size)
-    return max((text_to_path.get_text_width_height_descent(str(text), font, False)[0] for text in texts), default=0.0)
-
-
-def _split_color(name: object) -> str:
-    return SPLIT_COLORS.get(str(name), MUTED)
-
-
-def _split_name(name: object) -> str:
-    return _text(SPLIT_NAMES.get(str(name), name))
-
-
-def _last(values: pd.Series) -> float:
-    """Last number that is one: where a line ends."""
-    return float(([np.nan, *values.dropna()])[-1])
-
-
-def _look(k: int) -> dict[str, Any]:
-    """Color and marker of the k-th of several methods."""
-    look: dict[str, Any] = {"markersize": 6, "markeredgecolor": "white", "markeredgewidth": 0.6}
-    return look | {"color": METHOD_COLORS[k % len(METHOD_COLORS)], "marker": METHOD_MARKERS[k % len(METHOD_MARKERS)]}
-
-
-def _reach(*arrays: NDArray[np.float64]) -> float:
-    """Return the upper end of an axis of abundances: the largest value, rounded up to one decimal."""
-    return float(np.ceil(10 * max(np.nanmax(values) for values in arrays) - 1e-9) / 10) or 1.0
-
-
-def _wide(table: pd.DataFrame, value: str, split: str, component: str) -> pd.DataFrame:
-    """One row a run (variant, data seed, training seed), one column a step."""
-    part = table[(table["split"] == split) & (table["component"] == component)]
-    return part.pivot(index=RUN, columns="step", values=value)
-
-
-def _statuses(runs: pd.Index, status: pd.DataFrame | None) -> NDArray[np.str_]:
-    """Status of each run; only those that are live count in a median."""
-    known = {} if status is None else status.set_index(RUN)["status"].to_dict()
-    return np.array([known.get(run, "ok") for run in runs], str)
-
-
-def _run_line(ax: Axes, x: ArrayLike, y: ArrayLike, color: str, status: str) -> None:
-    """One run: thin, and dotted gray with a mark at its end where it is not to be counted."""
-    look: dict[str, Any] = {"color": color, "alpha": 0.4}
-    if status not in LIVE:
-        look = {"color": MUTED, "linestyle": ":", "marker": STATUS_MARKERS[status], "markersize": 5, "markevery": [-1]}
-    ax.plot(x, y, linewidth=0.7, **look)
-
-
-def _median_name(runs: pd.Index, variant: object, split: str) -> str:
-    several = runs.unique("variant").size > 1
-    return f"{_text(variant)}, {_split_name(split)}" if several else _split_name(split)
-
-
-def _curves(ax: Axes, wide: pd.DataFrame, status: pd.DataFrame | None, split: str) -> list[tuple[float, str, str]]:
-    """Every run over steps, each variant's median thick; returns the medians' last value, name and color."""
-    color, states, ends = _split_color(split), _statuses(wide.index, status), []
-    for state, values in zip(states, wide.to_numpy(), strict=True):
-        _run_line(ax, wide.columns, values, color, state)
-    for variant, rows in wide[np.isin(states, LIVE)].groupby(level="variant"):
-        median, line = rows.median(), VARIANT_LINES.get(str(variant), "-")
-        ax.plot(median.index, median.to_numpy(), color=color, linewidth=2.4, linestyle=line)
-        ends.append((float(median.iloc[-1]), _median_name(wide.index, variant, split), color))
-    return ends
+def reach(*arrays: NDArray[np.float64]) -> float:
+    """Return the upper end of an axis of abundances: the largest one, rounded up."""
+    largest = max((float(np.nanmax(values)) for values in arrays if np.isfinite(values).any()), default=0.0)
+    step = 10.0 ** (np.round(np.log10(largest)) - 1) if largest > 0 else 1.0
+    return float(np.ceil(largest / step - 1e-9) * step) or 1.0

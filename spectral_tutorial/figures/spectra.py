@@ -1,4 +1,4 @@
-"""Chapters 1 and 2: what a spectrum is made of, and what the learner may see."""
+"""Chapters 1 and 2: what a spectrum is made of, and what the network may see."""
 
 from __future__ import annotations
 
@@ -12,59 +12,37 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from spectral_tutorial.data import Spectra
-from spectral_tutorial.figures.base import (
-    COMPONENT_COLORS,
-    DARK,
-    MUTED,
-    PALE,
-    Pair,
-    _ink,
-    _note,
-    _panel,
-    _panels,
-    _reach,
-    _split_color,
-    _split_name,
-    _styled,
-    _text,
-)
+from spectral_tutorial.figures import base
+from spectral_tutorial.figures.base import COMPONENT_COLORS, DARK, MUTED, PALE
 from spectral_tutorial.physics import WIEN_NM_K, World, add_noise, continuum, log_continuum
 
 
-@_styled
+@base.styled
 def spectral_lines(world: World, reported: Sequence[str] = (), ax: Axes | None = None) -> Figure:
     """Draw every line's strength x profile on its own row, by center: absorption hangs, emission stands.
 
     Names are at the left, strengths at the right; the lines in `reported` wear their components' colors.
     """
-    figure, ax = _panel(ax, 1.0 + 0.24 * len(world.labels))
+    figure, ax = base.panel(1.0 + 0.24 * len(world.labels), ax)
     order = np.argsort(-world.wavelength[world.profiles.argmax(axis=1)], kind="stable")
     chosen, strongest = dict(zip(reported, COMPONENT_COLORS, strict=False)), np.abs(world.strength).max() or 1.0
+    right: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "fontsize": 8.5}
     for row, k in enumerate(order):
         strength, color = world.strength[k], chosen.get(world.labels[k], MUTED)
         curve = row + 0.85 * strength / strongest * world.profiles[k]
         alpha = 0.8 if world.labels[k] in chosen else 0.15 if strength > 0 else 0.5
         ax.fill_between(world.wavelength, row, curve, color=color, alpha=alpha, linewidth=0)
-        ax.plot(world.wavelength, curve, color=_ink(color), linewidth=0.8)
-        text = f"{strength:+.2g}".replace("-", "\N{MINUS SIGN}")
-        _note(ax, 1.0, row, text, color, fontsize=8.5, xycoords=ax.get_yaxis_transform())
-    ax.text(
-        1.02,
-        len(order),
-        "strength",
-        ha="center",
-        va="center",
-        fontsize=8.5,
-        transform=ax.get_yaxis_transform(),
-    )
-    ax.set_yticks(range(len(order)), [_text(world.labels[k]) for k in order])
+        ax.plot(world.wavelength, curve, color=base.ink(color), linewidth=0.8)
+        base.note(ax, 1.0, row, f"{strength:+.2g}".replace("-", "\N{MINUS SIGN}"), color, **right)
+    base.note(ax, 1.0, len(order), "strength", ha="center", offset=(9, 0), **right)
+    ax.set_yticks(range(len(order)), [base.text(world.labels[k]) for k in order])
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     ax.set(xlabel="wavelength (nm)", xlim=world.wavelength[[0, -1]], ylim=(-1.0, len(order) + 0.2))
     return figure
 
 
-@_styled
+@base.styled
 def diverse_samples(spectra: Spectra, world: World, reported: Sequence[str] = (), count: int = 6) -> Figure:
     """Draw the first `count` spectra, three a row, each with the continuum of its own temperature dashed."""
     count, columns = min(count, len(spectra)), min(3, len(spectra))
@@ -72,10 +50,10 @@ def diverse_samples(spectra: Spectra, world: World, reported: Sequence[str] = ()
     return _sample_grid(spectra, rows, PALE, world, reported)
 
 
-@_styled
+@base.styled
 def continua(wavelength: ArrayLike, temperatures: Sequence[float], ax: Axes | None = None) -> Figure:
     """Draw black bodies of several temperatures (K), with Wien's peak marked where it is on the grid (nm)."""
-    figure, ax = _panel(ax, 3.0)
+    figure, ax = base.panel(3.0, ax)
     grid = np.asarray(wavelength, float)
     shades = colormaps["inferno"](np.linspace(0.7, 0.2, len(temperatures)))
     for curve, temperature, shade in zip(continuum(grid, temperatures), temperatures, shades, strict=True):
@@ -83,12 +61,12 @@ def continua(wavelength: ArrayLike, temperatures: Sequence[float], ax: Axes | No
         ax.plot(grid, curve, color=color)
         if grid[0] <= peak <= grid[-1]:
             ax.plot(peak, 1.0, "o", color=color, markersize=5)
-            _note(ax, peak, 1.0, f"{temperature:,.0f} K", color, ha="center", offset=(0, 11), fontsize=8)
+            base.note(ax, peak, 1.0, f"{temperature:,.0f} K", color, ha="center", offset=(0, 11), fontsize=8)
     ax.set(xlabel="wavelength (nm)", ylabel="flux / peak flux", ylim=(0, 1.12), xlim=grid[[0, -1]])
     return figure
 
 
-@_styled
+@base.styled
 def composition(world: World, temperature: float, abundance: ArrayLike, reported: Sequence[str] = ()) -> Figure:
     """Draw one spectrum taken apart: flux is continuum x factors, log flux the sum of their logarithms.
 
@@ -99,21 +77,23 @@ def composition(world: World, temperature: float, abundance: ArrayLike, reported
     parts = [("continuum", log_continuum(world.wavelength, temperature)[0], MUTED, "--", 1.5)]
     for k in np.flatnonzero(amounts):
         color = chosen.get(world.labels[k], "#56B4E9")
-        parts.append((_text(world.labels[k]), world.line_log_factors(amounts)[0, k], color, "-", 1.8))
-    parts.append(("together", np.log(world.mean_flux(temperature, amounts)[0]), DARK, "-", 2.2))
-    figure, (panels,) = _panels(1, 2, height=3.2, sharey=False)
+        parts.append((base.text(world.labels[k]), world.line_log_factors(amounts)[0, k], color, "-", 1.8))
+    with np.errstate(divide="ignore"):  # a star too cold to shine
+        parts.append(("together", np.log(world.mean_flux(temperature, amounts)[0]), DARK, "-", 2.2))
+    figure, (panels,) = base.panels(3.2, columns=2, sharey=False)
     changes: list[Callable[[Any], Any]] = [np.exp, np.asarray]
     for ax, change in zip(panels, changes, strict=True):
+        handles = {}
         for name, curve, color, line, width in parts:
-            ax.plot(world.wavelength, change(curve), line, color=color, linewidth=width, label=name)
+            (handles[name],) = ax.plot(world.wavelength, change(curve), line, color=color, linewidth=width)
         ax.set(xlabel="wavelength (nm)", xlim=world.wavelength[[0, -1]])
     panels[0].set(title="Flux: a product", ylabel="flux, and factors on it", ylim=(0, None))
     panels[1].set(title="Log flux: a sum", ylabel="log flux, and terms in it")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(parts))
+    base.legend(figure, handles)
     return figure
 
 
-@_styled
+@base.styled
 def wing(world: World, temperature: float, x_label: str, y_label: str, levels: Sequence[float] = (0, 0.5, 1)) -> Figure:
     """Draw what line y of abundance 1 does to flux (left) and log flux (right), beside several amounts of x.
 
@@ -121,34 +101,36 @@ def wing(world: World, temperature: float, x_label: str, y_label: str, levels: S
     """
     x, y = world.index([x_label, y_label])
     near, n = world.profiles[y] > 1e-3, len(levels)
+    near |= ~near.any()  # a line without a trace: everywhere
     grid, amounts = world.wavelength[near], np.zeros((2, n, len(world.labels)))
     amounts[:, :, x] = levels
     amounts[1, :, y] = 1.0
     flux = world.mean_flux(np.full(2 * n, temperature), amounts.reshape(2 * n, -1))[:, near]
-    figure, panels = _panels(2, 2, height=4.4, sharey=False)
-    for column, (name, title) in enumerate((("flux", "In flux it shrinks"), ("log flux", "In log flux it does not"))):
-        above, below = panels[:, column]
-        curves = np.log(flux) if name == "log flux" else flux
+    log_flux = np.log(flux, out=np.full_like(flux, np.nan), where=flux > 0)
+    figure, panels = base.panels(4.4, 2, 2, sharey=False)
+    for (above, below), name, curves in zip(panels.T, ("flux", "log flux"), (flux, log_flux), strict=True):
         for i, color in enumerate(colormaps["RdPu"](np.linspace(0.4, 1.0, n))):
             # in log flux the curves coincide: thinner and thinner, so that each is seen below the next
             width = 6.0 * 0.5**i if name == "log flux" else 1.8
             above.plot(grid, curves[n + i], color=color)
             above.plot(grid, curves[i], "--", color=color, linewidth=1.0)
-            below.plot(grid, curves[n + i] - curves[i], color=color, linewidth=width, label=f"{levels[i]:g}")
-        above.set(ylabel=name, title=title)
+            below.plot(grid, curves[n + i] - curves[i], color=color, linewidth=width)
+        above.set(ylabel=name, title="In flux it shrinks" if name == "flux" else "In log flux it does not")
         below.set(xlabel="wavelength (nm)", ylabel=f"change in {name}")
-    title = f"{_text(y_label)} beside {_text(x_label)} of abundance"
-    figure.legend(*panels[1, 0].get_legend_handles_labels(), title=title, ncols=n, loc="outside lower center")
+    title = f"{base.text(y_label)} beside {base.text(x_label)} of abundance"
+    base.legend(
+        figure, {f"{level:g}": line for level, line in zip(levels, panels[1, 0].lines, strict=True)}, title=title
+    )
     return figure
 
 
-@_styled
+@base.styled
 def noise_levels(
     world: World, temperature: float, abundance: ArrayLike, levels: Sequence[float], rng: np.random.Generator
 ) -> Figure:
     """Draw one spectrum at several relative noise levels, the noise-free flux on top; `abundance` is (L,)."""
     mean = world.mean_flux(temperature, abundance)
-    figure, (panels,) = _panels(1, len(levels), height=2.5)
+    figure, (panels,) = base.panels(2.5, columns=len(levels))
     for ax, level in zip(panels, levels, strict=True):
         ax.plot(world.wavelength, add_noise(mean, level, rng)[0], color=PALE, linewidth=0.5)
         ax.plot(world.wavelength, mean[0], color=DARK, linewidth=1.4)
@@ -157,79 +139,76 @@ def noise_levels(
     return figure
 
 
-@_styled
+@base.styled
 def train_samples(spectra: Spectra, world: World, reported: Sequence[str]) -> Figure:
     """Draw training spectra, two of each combination, with their own continua, marking the reported lines."""
-    return _combinations(spectra, _split_color("train"), world, reported)
+    return _combinations(spectra, base.split_color("train"), world, reported)
 
 
-@_styled
+@base.styled
 def test_samples(spectra: Spectra, world: World, reported: Sequence[str]) -> Figure:
     """Draw test spectra as :func:`train_samples` draws them."""
-    return _combinations(spectra, _split_color("test"), world, reported)
+    return _combinations(spectra, base.split_color("test"), world, reported)
 
 
-@_styled
-def abundance_scatter(splits: Mapping[str, Spectra], reported: Pair) -> Figure:
+@base.styled
+def abundance_scatter(splits: Mapping[str, Spectra], reported: base.Pair) -> Figure:
     """Draw the plane of the two reported abundances, one panel a split, one dot a spectrum."""
-    figure, (panels,) = _panels(1, len(splits), height=2.35)
-    end = _reach(*(spectra.of(*reported) for spectra in splits.values()))
+    figure, (panels,) = base.panels(2.35, columns=len(splits))
+    end = base.reach(*(spectra.of(*reported) for spectra in splits.values()))
+    x, y = (base.text(label, 72 // max(4, len(splits))) for label in reported)
     for ax, (name, spectra) in zip(panels, splits.items(), strict=True):
-        points, color = spectra.of(*reported), _split_color(name)
+        points, color = spectra.of(*reported), base.split_color(name)
         ax.plot(*points.T, ".", color=color, markersize=3, alpha=0.5, markeredgewidth=0, clip_on=False)
         empty = int((points == 0).all(axis=1).sum())
         if empty:  # a thousand dots on one place look like one
             ax.plot(0, 0, "o", color=color, markersize=6, clip_on=False)
-            _note(ax, 0, 0, f"{empty:,} here", offset=(8, 9), fontsize=8.5)
-        ax.set(
-            title=_split_name(name),
-            xlim=(-0.04 * end, 1.04 * end),
-            ylim=(-0.04 * end, 1.04 * end),
-            box_aspect=1,
-        )
-        ax.set(xticks=(0, end / 2, end), yticks=(0, end / 2, end), xlabel=_text(reported[0]))
-    panels[0].set_ylabel(_text(reported[1]))
+            base.note(ax, 0, 0, f"{empty:,} here", offset=(8, 9), fontsize=8.5)
+        ax.set(title=base.split_name(name), xlabel=x, box_aspect=1, xticks=(0, end / 2, end), yticks=(0, end / 2, end))
+        ax.set(xlim=(-0.04 * end, 1.04 * end), ylim=(-0.04 * end, 1.04 * end))
+    panels[0].set_ylabel(y)
     return figure
 
 
-@_styled
-def marginals(splits: Mapping[str, Spectra], reported: Pair) -> Figure:
+@base.styled
+def marginals(splits: Mapping[str, Spectra], reported: base.Pair) -> Figure:
     """Draw each abundance where present (same marginals), and which are present together (another joint)."""
-    figure, (panels,) = _panels(1, 3, height=2.9, width_ratios=(1, 1, 1.4), sharex=False, sharey=False)
-    (x, y), thick = map(_text, reported), 0.8 / len(splits)
-    end = _reach(*(spectra.of(*reported) for spectra in splits.values()))
+    figure, (panels,) = base.panels(2.9, columns=3, width_ratios=(1, 1, 1.4), sharex=False, sharey=False)
+    (x, y), thick = (base.text(label, 12) for label in reported), 0.8 / len(splits)
+    end, handles = base.reach(*(spectra.of(*reported) for spectra in splits.values())), {}
     for i, (name, spectra) in enumerate(splits.items()):
-        points, color = spectra.of(*reported), _split_color(name)
+        points, color = spectra.of(*reported), base.split_color(name)
         for ax, column in zip(panels, points.T, strict=False):
-            bins = np.linspace(0, end, 11)
-            ax.hist(column[column > 0], bins, density=True, histtype="step", color=color, linewidth=1.8)
+            bins, present = np.linspace(0, end, 11), column[column > 0]
+            weights = np.full(len(present), 10 / end / max(1, len(present)))  # a density, also of nothing
+            ax.hist(present, bins, weights=weights, histtype="step", color=color, linewidth=1.8)
         shares = np.bincount((points > 0) @ [1, 2], minlength=4) / len(points)
         places = np.arange(4) + (i - (len(splits) - 1) / 2) * thick
-        panels[2].barh(places, shares, 0.9 * thick, color=color, label=_split_name(name))
+        handles[base.split_name(name)] = panels[2].barh(places, shares, 0.9 * thick, color=color)
+    top = max(1.6 / end, *(ax.dataLim.y1 for ax in panels[:2]))
     for ax, label in zip(panels, (x, y), strict=False):
-        ax.set(title=label, xlabel="abundance > 0", ylim=(0, 1.6 / end), xticks=(0, end / 2, end))
+        ax.set(title=label, xlabel="abundance > 0", ylim=(0, top), xticks=(0, end / 2, end))
     panels[0].set_ylabel("density")
     panels[1].tick_params(labelleft=False)
-    names = ["neither", f"{x} only", f"{y} only", "both"]
     panels[2].set(title="Which are present", xlabel="share of spectra", xlim=(0, 1))
-    panels[2].set_yticks(range(4), names)
+    panels[2].set_yticks(range(4), ["neither", f"{x} only", f"{y} only", "both"])
     panels[2].invert_yaxis()
     panels[2].tick_params(axis="y", length=0)
-    figure.legend(*panels[2].get_legend_handles_labels(), loc="outside lower center", ncols=len(splits))
+    base.legend(figure, handles)
     return figure
 
 
 def _sample_grid(spectra: Spectra, rows: NDArray[Any], color: str, world: World, reported: Sequence[str]) -> Figure:
     """Spectra `rows` (2-D), each with its own continuum and a mark above each reported line that it holds."""
-    figure, panels = _panels(rows.shape[0], rows.shape[1], height=0.55 + 1.75 * len(rows))
+    figure, panels = base.panels(0.55 + 1.75 * len(rows), *rows.shape)
     for ax, row in zip(panels.flat, rows.flat, strict=True):
         ax.plot(spectra.wavelength, spectra.flux[row], color=color, linewidth=0.6)
         own = continuum(spectra.wavelength, spectra.temperature[row])[0]
         ax.plot(spectra.wavelength, own, color=DARK, linestyle="--", linewidth=1.1)
-        names = [_text(spectra.labels[k]) for k in np.flatnonzero(spectra.abundance[row])]
+        names = [spectra.labels[k] for k in np.flatnonzero(spectra.abundance[row])]
         held = " + ".join(names[:2] + ([f"{len(names) - 2} more"] if len(names) > 2 else [])) or "no line"
         facts = f"{spectra.temperature[row]:,.0f} K, noise {spectra.noise_level[row]:.0%}"
-        ax.set_title(f"{held}\n{facts}", fontsize=9)
+        ax.set_title(f"{base.text(held, 84 // rows.shape[1])}\n{facts}", fontsize=9)
         for label, mark in zip(reported, COMPONENT_COLORS, strict=False):
             if spectra.of(label)[row, 0] > 0:
                 center = world.wavelength[world.profiles[world.labels.index(label)].argmax()]
@@ -244,9 +223,9 @@ def _sample_grid(spectra: Spectra, rows: NDArray[Any], color: str, world: World,
 
 
 def _combinations(spectra: Spectra, color: str, world: World, reported: Sequence[str]) -> Figure:
-    """Two spectra of each combination, a column each (six at most); six of a combination that is alone."""
+    """Two spectra of each combination, a column each (four at most); six of a combination that is alone."""
     held, which = np.unique(spectra.abundance > 0, axis=0, return_inverse=True)
-    kinds = np.argsort(held.sum(axis=1), kind="stable")[:6]
+    kinds = np.argsort(held.sum(axis=1), kind="stable")[:4]
     groups = [np.flatnonzero(which.reshape(-1) == kind) for kind in kinds]
     rows = np.resize(groups[0], (2, 3)) if len(groups) == 1 else np.array([np.resize(g, 2) for g in groups]).T
     return _sample_grid(spectra, rows, color, world, reported)

@@ -1,57 +1,131 @@
-"""Chapter 3: training."""
+"""Runs over their training steps: losses, errors and slopes, every seed thin and the median thick."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+from matplotlib import colors
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from spectral_tutorial.analysis import LIVE
-from spectral_tutorial.figures.base import (
-    COMPONENT_COLORS,
-    DARK,
-    MUTED,
-    RUN,
-    SPLIT_COLORS,
-    STATUS_MARKERS,
-    _curves,
-    _end_labels,
-    _note,
-    _panel,
-    _panels,
-    _plain_log,
-    _styled,
-    _text,
-)
+from spectral_tutorial.figures import base
+from spectral_tutorial.figures.base import COMPONENT_COLORS, DARK, MUTED, STATUS_MARKERS
+
+RUN = ["variant", "data_seed", "training_seed"]
+VARIANT_LINES: dict[str, Any] = {"network": "-", "oracle": (0, (5, 1.5, 1, 1.5)), "fooled": (0, (1, 1.2))}
 
 
-@_styled
+@base.styled
 def training_curves(histories: pd.DataFrame, status: pd.DataFrame | None = None) -> Figure:
     """Draw train and val loss of every seed (thin) and the median (thick), one panel a variant.
 
     `histories` has columns variant, data_seed, training_seed, step, train_loss, val_loss.
     """
-    variants = list(histories["variant"].unique())
-    figure, (panels,) = _panels(1, len(variants), height=3.3)
-    for ax, variant in zip(panels, variants, strict=True):
-        part, ends = histories[histories["variant"] == variant], []
-        for split in ("train", "val"):
-            ends += _curves(ax, part.pivot(index=RUN, columns="step", values=f"{split}_loss"), status, split)
-        ax.set(xscale="log", yscale="log", xlabel="training step")
-        ax.set_title(_text(variant) if len(variants) > 1 else "")
-        _plain_log(ax.xaxis)
-        _end_labels(ax, ends)
+    parts = dict(list(base.positive(histories, "train_loss", "val_loss").groupby("variant", sort=False)))
+    figure, (panels,) = base.panels(3.3, columns=len(parts))
+    for ax, variant in zip(panels, parts, strict=True):
+        ax.set(xscale="log", xlabel="training step", title=base.text(variant) if len(parts) > 1 else "")
+        base.plain_log(ax.xaxis)
+    _curves(
+        panels, {name: [_wide(part, f"{name}_loss") for part in parts.values()] for name in ("train", "val")}, status
+    )
     panels[0].set_ylabel("loss (MSE over all outputs)")
     return figure
 
 
-@_styled
+@base.styled
+def mse_time_series(
+    trajectories: pd.DataFrame, reported: base.Pair | None = None, status: pd.DataFrame | None = None
+) -> Figure:
+    """Draw each component's error over training steps, ID and OOD: every seed thin, the median thick."""
+    table, pair = base.positive(trajectories, "mse"), _pair(trajectories, reported)
+    figure, (panels,) = base.panels(3.3, columns=2)
+    last = max(int(table["step"].max()), 1)
+    for ax, component in zip(panels, pair, strict=True):
+        ax.set_xscale("symlog", linthresh=1, linscale=0.35)  # logarithmic, and yet step 0 has a place
+        ax.set(title=base.text(component), xlabel="training step", xlim=(-0.05, 1.05 * last))
+        ax.set_xticks([0, *(10**k for k in range(int(np.log10(last)) + 1))])
+        ax.xaxis.set_major_formatter("{x:,.0f}")
+    _curves(panels, {name: [_wide(table, "mse", name, label) for label in pair] for name in ("val", "test")}, status)
+    panels[0].set_ylabel("mean squared error")
+    return figure
+
+
+@base.styled
+def mse_trajectory(
+    trajectories: pd.DataFrame,
+    reference_points: Mapping[str, Sequence[float] | NDArray[np.float64]] | None = None,
+    split: str = "test",
+    reported: base.Pair | None = None,
+    status: pd.DataFrame | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw the path through the plane of the two errors, first checkpoint (hollow) to last (filled).
+
+    Seeds are thin, the median is thick and colored by step; the ID errors of the same seeds stand beside it.
+    `reference_points` are named places (x, y) in the plane, for instance what a constant prediction scores.
+    """
+    table, pair, bar = base.positive(trajectories, "mse"), _pair(trajectories, reported), None
+    figure, ax = base.panel(5.0, ax)
+    norm = colors.LogNorm(1, max(2, table["step"].max()))
+    for _, line, x, y, _ in _paths(ax, table, "mse", pair, "val", status):
+        ax.plot(x, y, color=base.split_color("val"), linewidth=1.8, linestyle=line)
+        base.note(ax, x[-1], y[-1], base.split_name("val"), base.split_color("val"), offset=(7, 0))
+    for name, line, x, y, steps in _paths(ax, table, "mse", pair, split, status):
+        points = np.column_stack([x, y])
+        pieces = list(np.stack([points[:-1], points[1:]], axis=1))
+        path = LineCollection(pieces, array=steps[1:], norm=norm, cmap="viridis", linewidths=3.2, linestyles=[line])
+        path.set_capstyle("round")
+        ax.add_collection(path)
+        bar = bar or figure.colorbar(path, ax=ax, label="training step", pad=0.02, aspect=30, format="{x:,.0f}")
+        ax.plot(*points[0], "o", color=DARK, markerfacecolor="white", markersize=7)
+        ax.plot(*points[-1], "o", color=DARK, markersize=7)
+        top = int(np.argmax(y))
+        base.note(ax, x[top], y[top], name, base.split_color(split), offset=(0, 10), ha="center")
+    for label, (across, up) in (reference_points or {}).items():
+        if 0 < across < np.inf and 0 < up < np.inf:
+            ax.plot(across, up, "+", color=DARK, markersize=9, markeredgewidth=1.8)
+            base.note(ax, across, up, base.text(label), offset=(8, -7), fontsize=8.5)
+    base.log_scale([ax], "x", "y")
+    ax.set(xlabel=f"MSE of {base.text(pair[0])}", ylabel=f"MSE of {base.text(pair[1])}")
+    return figure
+
+
+@base.styled
+def slopes(
+    trajectories: pd.DataFrame,
+    reported: base.Pair | None = None,
+    status: pd.DataFrame | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw slopes of predicted on true abundance over checkpoints, ID dashed, OOD solid."""
+    pair = _pair(trajectories, reported)
+    figure, ax = base.panel(4.6, ax)
+    for split, line, offset in (("val", (0, (4, 2)), (-8, 8)), ("test", "-", (8, -8))):
+        color = base.split_color(split)
+        for name, _, x, y, _ in _paths(ax, trajectories, "slope", pair, split, status):
+            ax.plot(x, y, color=color, linewidth=2.4, linestyle=line)
+            ax.plot(x[-1], y[-1], "o", color=color, markersize=7)
+            middle, side = np.abs(x - 0.6).argmin(), "right" if split == "val" else "left"
+            base.note(ax, x[middle], y[middle], name, color, offset=offset, ha=side)
+    for place, corner in (((1, 1), "target"), ((1, 0), "shortcut"), ((0, 0), "collapse")):
+        ax.plot(*place, "+", color=DARK, markersize=11, markeredgewidth=2.0)
+        base.note(ax, *place, f"{corner} {place}", offset=(0, 15 if place[1] else -15), ha="center")
+    x_name, y_name = map(base.text, pair)
+    ax.set(xlabel=f"slope for {x_name}", ylabel=f"slope for {y_name}", xmargin=0.09, ymargin=0.1)
+    return figure
+
+
+@base.styled
 def seed_strip(summary: pd.DataFrame, constant: float = 1 / 12, mean_over_all: bool = True) -> Figure:
     """Draw one mark a seed for each component's in-distribution MSE; seeds that are not ok are named.
 
@@ -60,13 +134,14 @@ def seed_strip(summary: pd.DataFrame, constant: float = 1 / 12, mean_over_all: b
     summary : DataFrame
         Columns training_seed, status (ok, dead, diverged, unfinished), component, mse (at 3 `constant` if infinite).
     constant : float
-        MSE of the best constant answer.
+        MSE of the best constant prediction.
     mean_over_all : bool
         Draw the mean over all seeds, the dead ones too, beside the median of the live ones.
     """
-    table = summary.assign(finite=summary["mse"].where(np.isfinite(summary["mse"])))
+    shown = summary["mse"].where(np.isfinite(summary["mse"]), 3 * constant)
+    table = base.positive(summary.assign(finite=summary["mse"], shown=shown), "finite", "shown")
     components, handles = list(table["component"].unique()), {}
-    figure, (panels,) = _panels(1, len(components), height=3.5)
+    figure, (panels,) = base.panels(3.5, columns=len(components))
     for i, (ax, component) in enumerate(zip(panels, components, strict=True)):
         part = table[table["component"] == component].sort_values("training_seed")
         named: list[int | None] = []
@@ -74,27 +149,38 @@ def seed_strip(summary: pd.DataFrame, constant: float = 1 / 12, mean_over_all: b
         lines |= {"mean over all": (part["finite"].mean(), ":")} if mean_over_all else {}
         for name, (value, line) in (lines | {"best constant": (constant, "-.")}).items():
             handles[name] = ax.axhline(value, color=DARK, linestyle=line, linewidth=1.3, zorder=1)
-        for row in part.fillna({"finite": 3 * constant}).to_dict("records"):
-            ok, marker = row["status"] == "ok", STATUS_MARKERS[row["status"]]
-            look: dict[str, Any] = {"marker": marker, "linestyle": "none", "markersize": 6 if ok else 8}
+        for row in part.to_dict("records"):
+            ok, seed = row["status"] == "ok", row["training_seed"]
+            look: dict[str, Any] = {
+                "marker": STATUS_MARKERS[row["status"]],
+                "linestyle": "none",
+                "markersize": 6 if ok else 8,
+            }
             look |= {"markeredgecolor": "white", "markeredgewidth": 0.6}
-            color = COMPONENT_COLORS[i % 2] if ok else DARK
-            ax.plot(row["training_seed"], row["finite"], color=color, gid=row["status"], zorder=3, **look)
+            ax.plot(
+                seed, row["shown"], color=COMPONENT_COLORS[i % 2] if ok else DARK, gid=row["status"], zorder=3, **look
+            )
             handles[f"{'live' if ok else row['status']} seed"] = Line2D([], [], color=MUTED if ok else DARK, **look)
             if not ok:
-                seed, low = row["training_seed"], named[-1:] != [row["training_seed"] - 1]
+                low = named[-1:] != [seed - 1]
                 named.append(seed if low else None)  # names of neighbors stand at two heights
-                look = {"offset": (0, 7 if low else 29), "rotation": 90, "ha": "center", "va": "bottom"}
-                _note(ax, seed, row["finite"], str(seed), fontsize=8.5, **look)
-        ax.set(yscale="log", title=_text(component), xlabel="training seed")
+                upright: dict[str, Any] = {
+                    "offset": (0, 7 if low else 29),
+                    "rotation": 90,
+                    "ha": "center",
+                    "va": "bottom",
+                }
+                base.note(ax, seed, row["shown"], str(seed), fontsize=8.5, **upright)
+        ax.set(title=base.text(component), xlabel="training seed")
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=(1, 2, 5, 10)))
+    base.log_scale(panels, "y")
     panels[0].set(ylabel="in-distribution MSE", ylim=(None, 3 * max(constant, *(ax.dataLim.y1 for ax in panels))))
-    _plain_log(panels[0].yaxis)
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=3)
+    base.plain_log(panels[0].yaxis)
+    base.legend(figure, handles, ncols=3)
     return figure
 
 
-@_styled
+@base.styled
 def drift(steps: ArrayLike, difference: ArrayLike, ax: Axes | None = None) -> Figure:
     """Draw how far apart two trainings of each seed are after so many steps: seeds thin, the median thick.
 
@@ -105,13 +191,78 @@ def drift(steps: ArrayLike, difference: ArrayLike, ax: Axes | None = None) -> Fi
     difference : array, shape (S, C)
         Largest difference of two predictions of a seed; 0 has no place on the axis.
     """
-    figure, ax = _panel(ax, height=3.3)
+    figure, ax = base.panel(3.3, ax)
     difference = np.where(np.asarray(difference, float) > 0, difference, np.nan)
-    look: dict[str, Any] = {"color": SPLIT_COLORS["test"]}
+    look: dict[str, Any] = {"color": base.split_color("test")}
     for seed in difference:
         ax.plot(steps, seed, linewidth=0.8, alpha=0.5, **look)
     known = ~np.isnan(difference).all(axis=0)
     ax.plot(np.asarray(steps)[known], np.nanmedian(difference[:, known], axis=0), linewidth=2.4, **look)
-    ax.set(xscale="log", yscale="log", xlabel="training step", ylabel="largest difference of two answers")
-    _plain_log(ax.xaxis)
+    base.log_scale([ax], "x", "y")
+    ax.set(xlabel="training step", ylabel="largest difference of two predictions")
+    base.plain_log(ax.xaxis)
     return figure
+
+
+def _pair(table: pd.DataFrame, reported: base.Pair | None) -> base.Pair:
+    return reported or cast(base.Pair, tuple(table["component"].unique()[:2]))
+
+
+def _wide(table: pd.DataFrame, value: str, *of: str) -> pd.DataFrame:
+    """One row a run (variant, data seed, training seed), one column a step: of a split and a component, say."""
+    rows = table.set_index(["split", "component"]).loc[[of]] if of else table
+    return rows.pivot(index=RUN, columns="step", values=value)
+
+
+def _states(runs: pd.Index, status: pd.DataFrame | None) -> NDArray[np.str_]:
+    """Status of each run; only those that are live count in a median."""
+    known = {} if status is None else status.set_index(RUN)["status"].to_dict()
+    return np.array([known.get(run, "ok") for run in runs], str)
+
+
+def _run_line(ax: Axes, x: ArrayLike, y: ArrayLike, color: str, state: str) -> None:
+    """One run: thin, and dotted gray with a mark at its end where it is not to be counted."""
+    look: dict[str, Any] = {"color": color, "alpha": 0.4}
+    if state not in LIVE:
+        look = {"color": MUTED, "linestyle": ":", "marker": STATUS_MARKERS[state], "markersize": 5, "markevery": [-1]}
+    ax.plot(x, y, linewidth=0.7, **look)
+
+
+def _median_look(runs: pd.Index, variant: object, split: str) -> tuple[str, Any]:
+    """Name and line style of a variant's median."""
+    several = runs.unique("variant").size > 1
+    name = f"{base.text(variant)}, {base.split_name(split)}" if several else base.split_name(split)
+    return name, VARIANT_LINES.get(str(variant), "-")
+
+
+def _curves(panels: NDArray[Any], tables: Mapping[str, Sequence[pd.DataFrame]], status: pd.DataFrame | None) -> None:
+    """Every run over steps, each variant's median thick and named: of each split a table a panel."""
+    lines: list[list[Any]] = [[] for _ in panels]
+    for split, k in product(tables, range(len(panels))):
+        wide, color = tables[split][k], base.split_color(split)
+        states = _states(wide.index, status)
+        for state, values in zip(states, wide.to_numpy(), strict=True):
+            _run_line(panels[k], wide.columns, values, color, state)
+        for variant, rows in wide[np.isin(states, LIVE)].groupby(level="variant"):
+            median, (name, line) = rows.median(), _median_look(wide.index, variant, split)
+            panels[k].plot(median.index, median, color=color, linewidth=2.4, linestyle=line)
+            lines[k].append((median, name, color))
+    base.log_scale(panels, "y")
+    for ax, named in zip(panels, lines, strict=True):
+        base.end_labels(ax, named)
+
+
+def _paths(
+    ax: Axes, table: pd.DataFrame, value: str, pair: base.Pair, split: str, status: pd.DataFrame | None
+) -> Iterator[tuple[str, Any, NDArray[Any], NDArray[Any], NDArray[Any]]]:
+    """Every run's path through the plane of two components; yields each variant's median: name, line, x, y, steps."""
+    x = _wide(table, value, split, pair[0])
+    y = _wide(table, value, split, pair[1]).reindex_like(x)
+    states = _states(x.index, status)
+    for state, x_run, y_run in zip(states, x.to_numpy(), y.to_numpy(), strict=True):
+        _run_line(ax, x_run, y_run, base.split_color(split), state)
+    for variant, rows in x[np.isin(states, LIVE)].groupby(level="variant"):
+        median = np.array([x.columns, rows.median(), y.loc[rows.index].median()], float)
+        steps, across, up = median[:, np.isfinite(median).all(axis=0)]
+        if len(steps):
+            yield *_median_look(x.index, variant, split), across, up, steps

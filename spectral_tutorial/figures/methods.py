@@ -1,0 +1,275 @@
+"""Methods side by side: what they reach, what they know, what they learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colors
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
+from numpy.typing import ArrayLike
+
+from spectral_tutorial.figures import base
+from spectral_tutorial.figures.base import BOUND_LINE, BOUND_NAME, COMPONENT_COLORS, DARK, MUTED, PALE, SPLIT_COLORS
+
+LANDMARK_LINE: dict[str, Any] = {"color": MUTED, "linestyle": ":", "linewidth": 1.3}
+FILLED: dict[str, Any] = {"marker": "o", "markersize": 7, "color": SPLIT_COLORS["test"]}
+HOLLOW: dict[str, Any] = {"marker": "o", "markersize": 5, "color": SPLIT_COLORS["val"], "markeredgewidth": 1.5}
+HOLLOW |= {"markerfacecolor": "white", "zorder": 3}
+ERRORS = ("mse_median", "mse_low", "mse_high")
+
+
+@base.styled
+def combinations_shown(
+    report: pd.DataFrame, counts: Mapping[str, int], component: str, ax: Axes | None = None
+) -> Figure:
+    """Draw ID and OOD error of one component against the number of combinations shown in training.
+
+    Parameters
+    ----------
+    counts : mapping
+        Method to number of combinations; methods that the report does not have are left out.
+    component : str
+        Which error to draw.
+    """
+    figure, ax = base.panel(3.5, ax)
+    table = report[(report["component"] == component) & report["method"].isin(list(counts))]
+    table = base.positive(table, *ERRORS, "crlb").assign(count=table["method"].map(counts))
+    table = table.sort_values("count", kind="stable")
+    shown, bound, ends = sorted({int(count) for count in table["count"]}), _bound(table), []
+    for split in ("val", "test"):
+        part, color = table[table["split"] == split], base.split_color(split)
+        ax.vlines(part["count"], part["mse_low"], part["mse_high"], color=color, linewidth=2.2)
+        ax.plot(part["count"], part["mse_median"], "o-", color=color, linewidth=1.2, markersize=7)
+        ends.append((part["mse_median"], base.split_name(split), color))
+    ax.axhline(bound, zorder=1, **BOUND_LINE)
+    ax.set_xscale("symlog", linthresh=1, linscale=0.35)  # logarithmic, and yet 0 has a place
+    ax.set_xlim(-0.25, 1.3 * max([1, *shown]))
+    ax.set_xticks(shown, [f"{count:,}" for count in shown])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set(ylim=_log_limits(table, bound), yscale="log", ylabel=f"MSE of {base.text(component)}")
+    ax.set_xlabel("combinations among the training spectra")
+    base.end_labels(ax, [*ends, (bound, BOUND_NAME, DARK)])
+    return figure
+
+
+@base.styled
+def every_method(
+    report: pd.DataFrame,
+    knowledge: Mapping[str, tuple[str, str]],
+    landmarks: Mapping[str, float],
+    component: str,
+    names: Mapping[str, str] | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw ID and OOD error of one component, a row a method, the best first, beside what each was told.
+
+    Parameters
+    ----------
+    knowledge : mapping
+        Method to two short texts: the combinations it saw, the physics it was given.
+    landmarks : mapping
+        Name to mean squared error, for instance of a constant prediction.
+    component : str
+        Which error to draw.
+    names : mapping, optional
+        Method to the name it is shown under.
+    """
+    table = base.positive(report[report["component"] == component], *ERRORS, "crlb")
+    rows = table[table["split"] == "test"].set_index("method").sort_values("mse_median", kind="stable")
+    known = table[table["split"] == "val"].set_index("method")["mse_median"].reindex(rows.index)
+    places = {BOUND_NAME: _bound(table)} | dict(landmarks)
+    marks = sorted((x, name) for name, x in places.items() if 0 < x < np.inf)
+    figure, panel = base.panel(1.1 + 0.235 * (len(rows) + len(marks)), ax)
+    for i, (x, name) in enumerate(marks):
+        # the name ends at its line, and lines further right are longer: nothing crosses
+        top = -1.3 - 0.9 * i
+        look = BOUND_LINE if name == BOUND_NAME else LANDMARK_LINE
+        panel.plot([x, x], [len(rows) - 0.4, top - 0.4], zorder=1, **look)
+        base.note(panel, x, top, base.text(name), look["color"], offset=(-4, 0), ha="right", fontsize=8.5)
+    for place, (id_error, row) in enumerate(zip(known, rows.to_dict("records"), strict=True)):
+        _method_row(panel, place, id_error, row)
+    panel.set(xlim=_log_limits(table, *places.values()), xscale="log", ylim=(len(rows) - 0.4, -1.3 - 0.9 * len(marks)))
+    panel.set_xlabel(f"mean squared error of {base.text(component)}")
+    panel.set_yticks(range(len(rows)), [base.text((names or {}).get(name, name)) for name in rows.index])
+    panel.tick_params(axis="y", length=0)
+    panel.spines["left"].set_visible(False)
+    _columns(panel, [knowledge.get(name, ("", "")) for name in rows.index])
+    hollow, filled = (Line2D([], [], linestyle="none", **look) for look in (HOLLOW, FILLED))
+    handles = {base.split_name("val"): hollow, f"{base.split_name('test')}, with quartiles": filled}
+    base.legend(figure if ax is None else panel, handles)
+    return figure
+
+
+@base.styled
+def slope_by_company(slopes: pd.DataFrame, reported: base.Pair, ax: Axes | None = None) -> Figure:
+    """Draw how well the second component is read beside more and more of the first, a line a method.
+
+    `slopes` holds slopes of predicted on true abundance of the second component: a row a range of the first one's
+    abundance ("0.0 to 0.2", ...), a column a method.
+    """
+    figure, ax = base.panel(3.4, ax)
+    places, looks = np.arange(len(slopes)), base.looks(slopes)
+    for level in (0, 1):
+        ax.axhline(level, color=MUTED, linewidth=0.8, zorder=1)
+    for method, look in looks.items():
+        ax.plot(places, slopes[method].to_numpy(float), linewidth=2.0, **look)
+    names = [base.text(name, 12) for name in slopes.index]
+    ax.set_xticks(places, names)
+    if len("".join(names)) > 55:
+        ax.tick_params(axis="x", labelrotation=45)
+    ax.set_yticks([0, 0.5, 1], ["ignored  0", "0.5", "read  1"])
+    ax.set(xlim=(-0.3, max(len(slopes) - 0.7, 0.3)), ymargin=0.09)
+    x, y = map(base.text, reported)
+    ax.set(xlabel=f"abundance of {x} in the spectrum", ylabel=f"slope for {y}")
+    base.end_labels(ax, [(slopes[name], base.text(name), look["color"]) for name, look in looks.items()])
+    return figure
+
+
+@base.styled
+def templates(
+    wavelength: ArrayLike,
+    learned: Mapping[str, ArrayLike],
+    true: Mapping[str, ArrayLike],
+    ax: Axes | Sequence[Axes] | None = None,
+) -> Figure:
+    """Draw what a decoder learned that one unit of a component does to log flux, on top of what it truly does.
+
+    Parameters
+    ----------
+    wavelength : array, shape (W,)
+        In nm.
+    learned, true : mapping
+        Component to change of log flux at abundance 1, shape ``(W,)``. A panel a component of `learned`.
+    """
+    grid, shades = np.asarray(wavelength, float), (*COMPONENT_COLORS[: len(learned)], *[PALE] * (len(learned) - 2))
+    figure, (panels,) = base.panels(2.9, columns=len(learned), ax=ax)
+    for panel, (label, curve), color in zip(panels, learned.items(), shades, strict=True):
+        panel.plot(grid, np.asarray(true[label], float), color=color, linewidth=5.5, alpha=0.5)
+        panel.plot(grid, np.asarray(curve, float), color=DARK, linewidth=1.2)
+        panel.set(title=base.text(label), xlabel="wavelength (nm)", xlim=grid[[0, -1]])
+    limits = np.array([panel.get_ylim() for panel in panels])
+    for panel in panels:
+        panel.set_ylim(limits.min(), limits.max())
+    panels[0].set_ylabel("change of log flux")
+    thick = tuple(Line2D([], [], color=color, linewidth=5.5, alpha=0.5) for color in dict.fromkeys(shades))
+    handles = {"true": thick, "learned": Line2D([], [], color=DARK, linewidth=1.2)}
+    base.legend(figure if ax is None else panels[0], handles, handler_map={tuple: HandlerTuple(None)})
+    return figure
+
+
+@base.styled
+def ratios_to_bound(table: pd.DataFrame, ax: Axes | Sequence[Axes] | None = None) -> Figure:
+    """Draw how far from the Cramér-Rao bound each method's OOD error is, in many worlds; ratios above 1.5 in numbers.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns group (a row each), method (a marker each), component (a panel each) and ratio; what is no positive
+        number is left out. With columns low and high, whiskers from one to the other.
+    """
+    looks, groups = base.looks(table["method"].unique()), list(table["group"].unique())
+    components = list(table["component"].unique())
+    lanes = table.groupby("group")["method"].unique().map(list)  # each method of a group has one, for its number's sake
+    lane = 1 / (lanes.map(len).max() + 0.7)
+    figure, (panels,) = base.panels(1.25 + 0.15 / lane * len(groups), columns=len(components), ax=ax)
+    table = base.positive(table, *{"ratio", "low", "high"} & {*table})
+    low, high = np.nanmin([1.0, table["ratio"].min()]), np.nanmax([2.0, table["ratio"].max()])
+    room = (high / low) ** 0.2  # for numbers
+    for panel, component in zip(panels, components, strict=True):
+        panel.axvline(1.0, zorder=1, **BOUND_LINE)
+        for border in range(1, len(groups)):
+            panel.axhline(border - 0.5, color="#e6e6e6", linewidth=0.7, zorder=0)
+        for row in table[table["ratio"].notna() & (table["component"] == component)].to_dict("records"):
+            look, ratio, beside = looks[row["method"]], row["ratio"], lanes[row["group"]]
+            place = groups.index(row["group"]) + (beside.index(row["method"]) - (len(beside) - 1) / 2) * lane
+            if np.isfinite([row.get("low", np.nan), row.get("high", np.nan)]).all():
+                panel.hlines(place, row["low"], row["high"], color=look["color"], linewidth=1.4)
+            panel.plot(ratio, place, linestyle="none", **look)
+            if ratio > 1.5:
+                number = f"{ratio:.1f}" if ratio < 9.95 else f"{ratio:,.0f}"
+                base.note(panel, ratio, place, number, look["color"], fontsize=8)
+        panel.set(xlim=(low / room**0.25, high * room), ylim=(len(groups) - 0.5, -0.5), xscale="log")
+        panel.set(title=base.text(component), xlabel="OOD error / Cramér-Rao bound")
+        if high < 300:
+            base.plain_log(panel.xaxis)
+        panel.set_yticks(range(len(groups)), [base.text(name, 32) for name in groups])
+        panel.tick_params(axis="y", length=0, labelleft=panel is panels[0])
+    marks = {name: look for name, look in looks.items() if name not in groups}  # those have names at their rows
+    handles = {base.text(name): Line2D([], [], linestyle="none", **look) for name, look in marks.items()}
+    base.legend(figure if ax is None else panels[0], handles | {BOUND_NAME: Line2D([], [], **BOUND_LINE)})
+    return figure
+
+
+@base.styled
+def phase_diagram(values: pd.DataFrame, label: str, ax: Axes | None = None) -> Figure:
+    """Draw a table of positive numbers as a map: a row an index, a column a column, color and number the value.
+
+    Parameters
+    ----------
+    values : DataFrame
+        Positive numbers; names of index and columns become the axes' labels. What is none stays white.
+    label : str
+        What the numbers are.
+    """
+    figure, ax = base.panel(1.1 + 0.36 * len(values), ax)
+    numbers = np.ma.masked_invalid(base.positive(values, *values).to_numpy(float))
+    low, high = (float(numbers.min()), float(numbers.max())) if numbers.count() else (1.0, 10.0)
+    norm = colors.LogNorm(low, max(high, 1.01 * low))
+    cells = ax.pcolormesh(numbers, norm=norm, cmap="YlOrBr", edgecolors="white", linewidth=1.5)
+    for (row, column), number in np.ndenumerate(numbers.filled(np.nan)):
+        words = "" if np.isnan(number) else f"{number:.2g}" if number < 10 else f"{number:,.0f}"
+        color = "white" if np.isfinite(number) and norm(number) > 0.65 else DARK
+        ax.text(column + 0.5, row + 0.5, words, color=color, ha="center", va="center", fontsize=9)
+    ax.set_xticks(np.arange(values.shape[1]) + 0.5, [base.text(name, 12) for name in values.columns])
+    ax.set_yticks(np.arange(values.shape[0]) + 0.5, [base.text(name) for name in values.index])
+    ax.set(xlabel=base.text(values.columns.name or "", 32), ylabel=base.text(values.index.name or ""))
+    ax.invert_yaxis()
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    figure.colorbar(cells, ax=ax, label=base.text(label), pad=0.02, aspect=30, format="{x:,g}")
+    return figure
+
+
+def _bound(table: pd.DataFrame) -> float:
+    """Cramér-Rao bound on the test: it is the same for all methods."""
+    return float([*table.loc[table["split"] == "test", "crlb"].dropna(), np.nan][0])
+
+
+def _log_limits(table: pd.DataFrame, *others: float) -> tuple[float, float]:
+    """Limits of a logarithmic axis around all errors in a table, and other values, that can stand on it."""
+    values = np.append(table[[*ERRORS]].to_numpy(float), others)
+    values = values[np.isfinite(values) & (values > 0)]
+    low, high = (values.min(), values.max()) if len(values) else (0.001, 1.0)
+    room = max(1.3, (high / low) ** 0.05)
+    return low / room, high * room
+
+
+def _method_row(ax: Axes, place: int, id_error: float, row: Mapping[Any, Any]) -> None:
+    """One method: its gap as a pale bridge, OOD median with quartiles, ID median hollow."""
+    ax.axhline(place, color="#eeeeee", linewidth=0.8, zorder=0)
+    ax.plot([id_error, row["mse_median"]], [place, place], color="#d5d5d5", linewidth=3.5, zorder=1.5)
+    ax.plot([row["mse_low"], row["mse_high"]], [place, place], color=FILLED["color"], linewidth=2.2)
+    ax.plot(row["mse_median"], place, **FILLED)
+    ax.plot(id_error, place, **HOLLOW)
+    if not np.isfinite(row["mse_median"]):
+        right: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "ha": "right", "fontsize": 8.5}
+        base.note(ax, 1.0, place, "no live run", MUTED, offset=(-4, 0), **right)
+
+
+def _columns(ax: Axes, told: Sequence[tuple[str, str]]) -> None:
+    """Write two columns of texts right of the panel: the combinations that each row's method saw, and the physics."""
+    left = 12.0
+    for heading, texts in zip(("combinations seen", "physics given"), zip(*told, strict=True), strict=False):
+        words: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "offset": (left, 0), "fontsize": 8.5}
+        base.note(ax, 1.0, -1.3, heading, MUTED, **words)
+        for place, told_here in enumerate(texts):
+            base.note(ax, 1.0, place, base.text(told_here), PALE if told_here == "none" else DARK, **words)
+        left += 12.0 + 5.0 * max(len(heading), *(len(base.text(words)) for words in texts))  # points
