@@ -158,7 +158,7 @@ def _by_projection(unit: Array, count: int) -> Array:
 
     Slower than an inverse, and right where there is none: rounding errors are not squared.
     """
-    triangle = np.linalg.qr(unit.transpose(0, 2, 1), mode="r")  # the same lengths and angles in few dimensions
+    triangle: Any = np.linalg.qr(unit.transpose(0, 2, 1), mode="r")  # the same lengths and angles in few dimensions
     left = np.empty((len(unit), count))
     for k in range(count):
         axes, lengths, _ = np.linalg.svd(np.delete(triangle, k, axis=2), full_matrices=False)
