@@ -232,10 +232,10 @@ def gap_report(errors: pd.DataFrame, bound: Mapping[tuple[int, str, str], float]
     return pd.DataFrame(rows, columns=REPORT_COLUMNS)
 
 
-def quantiles(values: pd.DataFrame | pd.Series, shares: Sequence[float] = (0.25, 0.5, 0.75)) -> Any:
-    """Quantiles of each column, a row a share; infinite where a value that they lie between or at is infinite."""
+def quantiles(values: Any, shares: Sequence[float] = (0.25, 0.5, 0.75)) -> Any:
+    """Quantiles of a Series, or of each column of a DataFrame; infinite at and below infinite values."""
     with np.errstate(invalid="ignore"):  # pandas subtracts one infinity from another
-        between, above = values.quantile(shares), values.quantile(shares, interpolation="higher")
+        between, above = values.quantile([*shares]), values.quantile([*shares], interpolation="higher")
     return between.where(~np.isinf(above), np.inf).fillna(above)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -158,12 +159,12 @@ def _by_projection(unit: Array, count: int) -> Array:
 
     Slower than an inverse, and right where there is none: rounding errors are not squared.
     """
-    triangle = np.linalg.qr(unit.transpose(0, 2, 1), mode="r")  # the same lengths and angles in few dimensions
+    triangle: Any = np.linalg.qr(unit.transpose(0, 2, 1), mode="r")  # the same lengths and angles in few dimensions
     left = np.empty((len(unit), count))
     for k in range(count):
         axes, lengths, _ = np.linalg.svd(np.delete(triangle, k, axis=2), full_matrices=False)
         axes *= (lengths > SAME)[:, None]
-        own = triangle[:, :, k, None]
+        own = triangle[:, :, k : k + 1]
         left[:, k] = np.square(own - axes @ (axes.transpose(0, 2, 1) @ own)).sum(axis=(1, 2))
     return np.where(left > SAME**2, 1.0 / np.maximum(left, SAME**2), np.inf)
 

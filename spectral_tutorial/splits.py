@@ -113,9 +113,9 @@ def _draw_function(
             raise ConfigError(
                 f"{law.callable} returned the unknown label {show(label)}; expected one of the lines' labels."
             )
-        if (problem := _not_abundances(values, n)) is not None:
+        if (found := _not_abundances(values, n)) is not None:
             raise ConfigError(
-                f"{law.callable} returned for {label!r} {problem}; expected {n} finite numbers, none negative."
+                f"{law.callable} returned for {label!r} {found}; expected {n} finite numbers, none negative."
             )
         column, line = np.asarray(values, float), spectra.lines[spectra.index(label)]
         if broken := spectra.check_flux(line, float(column.max())):
