@@ -233,9 +233,9 @@ def gap_report(errors: pd.DataFrame, bound: Mapping[tuple[int, str, str], float]
 
 
 def quantiles(values: Any, shares: Sequence[float] = (0.25, 0.5, 0.75)) -> Any:
-    """Quantiles of a Series or of each column; infinite where a value that they lie between or at is infinite."""
+    """Quantiles of a Series, or of each column of a DataFrame; infinite at and below infinite values."""
     with np.errstate(invalid="ignore"):  # pandas subtracts one infinity from another
-        between, above = values.quantile(shares), values.quantile(shares, interpolation="higher")
+        between, above = values.quantile([*shares]), values.quantile([*shares], interpolation="higher")
     return between.where(~np.isinf(above), np.inf).fillna(above)
 
 

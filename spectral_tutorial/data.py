@@ -27,7 +27,8 @@ SMOOTHING = 31
 """Bins averaged where only the continuum is wanted: much wider than a bin, much narrower than the continuum."""
 
 LOG_FLOOR = 1e-6
-"""Flux below this counts as this before a logarithm is taken; the default world's lowest mean flux is near 1e-3."""
+"""Flux below this, in units of :func:`flux_unit`, counts as this before a logarithm is taken; the default world's
+lowest mean flux is near 1e-3."""
 
 
 class LackingError(ValueError):
@@ -43,7 +44,7 @@ class Spectra:
     wavelength : array, shape (W,)
         Wavelengths in nm.
     flux : array, shape (N, W)
-        Noisy flux, dimensionless, float32.
+        Noisy flux, float32: 1 at the continuum's peak where it is made here, in any unit where it is your own.
     abundance : array, shape (N, L)
         True abundances, dimensionless.
     temperature : array, shape (N,)
@@ -67,9 +68,12 @@ class Spectra:
     def __repr__(self) -> str:
         return f"Spectra({len(self)} spectra x {self.flux.shape[1]} bins, {len(self.labels)} components)"
 
+    def __getitem__(self, index: ArrayLike | slice) -> Spectra:
+        return self.take(index)
+
     def take(self, index: ArrayLike | slice) -> Spectra:
-        """Return the spectra at `index` (whole numbers, a boolean mask or a slice)."""
-        chosen: Any = index if isinstance(index, slice) else np.asarray(index)
+        """Return the spectra at `index` (whole numbers, a boolean mask or a slice), one of them too as spectra."""
+        chosen: Any = index if isinstance(index, slice) else np.atleast_1d(np.asarray(index))
         rows = {name: getattr(self, name)[chosen] for name in ROW_ARRAYS}
         return Spectra(wavelength=self.wavelength, labels=self.labels, **rows)
 
@@ -93,30 +97,92 @@ class Spectra:
     ) -> Spectra:
         """Wrap arrays of your own; unknown truth is NaN.
 
+        Quantities of astropy are converted to nm, K and numbers without unit; flux may have any unit, and keeps it.
+
         Raises
         ------
         ValueError
-            If the shapes do not fit together, naming the expected shape.
+            If the shapes do not fit together, naming the expected shape; if something is masked, is no number or has a
+            unit that cannot be converted; if a flux is not finite, or too large or too small for single precision.
         """
-        grid, values = np.asarray(wavelength, float), np.atleast_2d(np.asarray(flux, np.float32))
+        grid, values = _numbers(wavelength, "wavelength", "nm"), np.atleast_2d(_numbers(flux, "flux"))
         n = len(values)
-        expected: Mapping[str, tuple[ArrayLike | None, tuple[int, ...]]] = {
-            "abundance": (abundance, (n, len(labels))),
-            "temperature": (temperature, (n,)),
-            "noise_level": (noise_level, (n,)),
+        expected: Mapping[str, tuple[ArrayLike | None, tuple[int, ...], str]] = {
+            "abundance": (abundance, (n, len(labels)), ""),
+            "temperature": (temperature, (n,), "K"),
+            "noise_level": (noise_level, (n,), ""),
         }
+        if grid.ndim != 1 or not (np.isfinite(grid) & (grid > 0)).all():
+            raise ValueError(f"wavelength has shape {grid.shape}; expected (W,), finite numbers above 0, in nm")
         if values.shape != (n, grid.size):
             raise ValueError(f"flux has shape {values.shape}; expected (N, {grid.size}), wavelength bins last")
         truth = {}
-        for name, (given, shape) in expected.items():
-            truth[name] = np.full(shape, np.nan) if given is None else np.asarray(given, float)
+        for name, (given, shape, unit) in expected.items():
+            truth[name] = np.full(shape, np.nan) if given is None else _numbers(given, name, unit)
             if truth[name].shape != shape:
                 raise ValueError(f"{name} has shape {truth[name].shape}; expected {shape}")
-        return cls(grid, values, labels=labels, **truth)
+        return cls(grid, _single_precision(values), labels=labels, **truth)
+
+
+def _numbers(values: Any, name: str, unit: str | None = None) -> NDArray[Any]:
+    """Real numbers as an array, astropy's quantities in `unit` (in their own if None); refuses masks."""
+    parts = values if isinstance(values, list | tuple) else [values]  # a list of masked arrays would lose its masks
+    masks = [part.mask for part in parts if not callable(getattr(part, "mask", None)) and hasattr(part, "mask")]
+    if count := sum(int(np.sum(mask)) for mask in masks):
+        raise ValueError(f"{name} has {count} masked values; expected none: leave those bins or those spectra out")
+    if any(hasattr(part, "unit") for part in parts):
+        values = _without_unit(parts if isinstance(values, list | tuple) else values, name, unit)
+    found = np.asarray(values)
+    if found.dtype.kind not in "biuf":
+        raise ValueError(f"{name} holds values of type {found.dtype}; expected numbers")
+    return found if unit is None else found.astype(np.float64)
+
+
+def _without_unit(values: Any, name: str, unit: str | None) -> NDArray[Any]:
+    from astropy import units  # whoever has quantities has astropy
+
+    try:
+        quantity = units.Quantity(values)
+        return np.asarray(quantity.value if unit is None else quantity.to_value(unit))
+    except (units.UnitConversionError, TypeError) as problem:
+        expected = f"a unit that converts to {unit}" if unit else "one unit" if unit is None else "no unit"
+        raise ValueError(f"{name}: {problem}; expected {expected}") from None
+
+
+def _single_precision(flux: NDArray[Any]) -> NDArray[np.float32]:
+    """Flux as it is stored; refuses what is not finite, or would not be the same number in single precision."""
+    bad = ~np.isfinite(flux).all(axis=1)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise ValueError(
+            f"flux is not finite in {bad.sum()} of {len(flux)} spectra, the first of them number {row} counted from 0; "
+            "expected finite numbers: leave those bins or those spectra out"
+        )
+    largest, single = float(np.abs(flux).max(initial=0.0)), np.finfo(np.float32)
+    # Six digits of dynamic range are left below the brightest bin.
+    if largest and not 1e6 * float(single.tiny) < largest < float(single.max):
+        raise ValueError(f"flux is at most {largest:.3g}; expected a unit in which it is between 1e-31 and 3e38")
+    return flux.astype(np.float32, copy=False)
+
+
+def brightness(flux: NDArray[Any]) -> float:
+    """How bright a typical one of spectra ``(N, W)`` is in its brightest bin; 1 where there is no light."""
+    brightest = float(np.median(np.max(flux, axis=1))) if len(flux) else 0.0
+    return brightest if brightest > 0 else 1.0
+
+
+def flux_unit(flux: NDArray[Any]) -> float:
+    """Power of two nearest to the :func:`brightness` of spectra ``(N, W)``.
+
+    In this unit any flux is near 1, and to change to it is exact. It is 1 for the worlds of this book.
+    """
+    return float(2.0 ** np.round(np.log2(brightness(flux))))
 
 
 def replace_last(spectra: Spectra, others: Spectra) -> Spectra:
     """Put `others` in the place of the last ones of `spectra`; the number stays the same."""
+    if not np.array_equal(spectra.wavelength, others.wavelength) or spectra.labels != others.labels:
+        raise ValueError("the spectra have other wavelengths or labels than those whose place they take")
     kept = len(spectra) - len(others)
     rows = {name: np.concatenate([getattr(spectra, name)[:kept], getattr(others, name)]) for name in ROW_ARRAYS}
     return Spectra(wavelength=spectra.wavelength, labels=spectra.labels, **rows)
@@ -156,7 +222,8 @@ def compose(spectra: Spectra, first: str, second: str, count: int, rng: np.rando
     from scipy.ndimage import uniform_filter1d
     from sklearn.neighbors import NearestNeighbors
 
-    log_flux, present = np.log(np.maximum(spectra.flux, LOG_FLOOR)), spectra.abundance > 0
+    unit = np.float32(flux_unit(spectra.flux))
+    log_flux, present = np.log(np.maximum(spectra.flux / unit, LOG_FLOOR)), spectra.abundance > 0
     alone = [present[:, spectra.labels.index(label)] & (present.sum(axis=1) == 1) for label in (first, second)]
     blank = np.flatnonzero(~present.any(axis=1))
     if not (blank.size and all(mask.any() for mask in alone)):
@@ -168,7 +235,7 @@ def compose(spectra: Spectra, first: str, second: str, count: int, rng: np.rando
     smooth = uniform_filter1d(log_flux, SMOOTHING, axis=1, mode="nearest")
     nearest = NearestNeighbors(n_neighbors=1).fit(smooth[blank, ::SMOOTHING])
     matched = blank[nearest.kneighbors(smooth[j, ::SMOOTHING], return_distance=False)[:, 0]]
-    flux = np.exp(log_flux[i] + log_flux[j] - smooth[matched])
+    flux = np.exp(log_flux[i] + log_flux[j] - smooth[matched]) * unit
     return replace(spectra.take(i), flux=flux, abundance=spectra.abundance[i] + spectra.abundance[j])
 
 
@@ -177,7 +244,15 @@ ROW_ARRAYS = tuple(f.name for f in fields(Spectra) if f.name not in ("wavelength
 
 
 def stream(seed: int, split: str, purpose: str, chunk: int = 0) -> np.random.Generator:
-    """Return the generator of one (data seed, split, purpose, chunk), independent of all others."""
+    """Return the generator of one (data seed, split, purpose, chunk), independent of all others.
+
+    Raises
+    ------
+    ValueError
+        If the data seed is no whole number, or below 0.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"data seed: found {seed!r}; expected a whole number of at least 0")
     digest = hashlib.sha256(f"{split}/{purpose}".encode()).digest()
     key = (int.from_bytes(digest[:8], "big"), chunk)
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
@@ -253,7 +328,10 @@ class InputTransform:
     ``standardize`` takes away the training split's mean spectrum and divides by one overall standard deviation:
     one number for all bins, so that the relative depth of lines stays what it was.
 
-    .. math:: x = \frac{\log\max(y, 10^{-6}) - \bar m}{\sqrt{\langle (m - \bar m)^2 \rangle}}
+    .. math:: x = \frac{\log\max(y, 10^{-6} u) - \bar m}{\sqrt{\langle (m - \bar m)^2 \rangle}}
+
+    with u the unit of the first training spectra, see :func:`flux_unit`: what is standardized does not depend on the
+    unit of flux.
 
     Parameters
     ----------
@@ -268,9 +346,13 @@ class InputTransform:
         self.standardize = kind.endswith("standardize")
         self.mean: NDArray[np.float64] | float = 0.0
         self.scale = 1.0
+        self.floor = LOG_FLOOR
+        self.n_bins: int | None = None
 
     def fit(self, flux: NDArray[np.float32]) -> InputTransform:
         """Measure mean ``(W,)`` and scale on the training split, ``(N, W)``, and on nothing else."""
+        self.n_bins = flux.shape[1]
+        self.floor = LOG_FLOOR * flux_unit(flux[: self.BLOCK])
         if self.standardize:
             # One pass in blocks, so that memory does not grow with N. What is off the first block's mean, near that of
             # all, keeps its digits when squares are summed (Chan, Golub and LeVeque 1983).
@@ -286,7 +368,15 @@ class InputTransform:
         return self
 
     def transform(self, flux: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """Return the network's input, shape ``(N, W)``, float32 (written to `out` where one is given)."""
+        """Return the network's input, shape ``(N, W)``, float32 (written to `out` where one is given).
+
+        Raises
+        ------
+        ValueError
+            If the flux has another number of bins than what it was fitted to.
+        """
+        if self.n_bins not in (None, flux.shape[-1]):
+            raise ValueError(f"flux has {flux.shape[-1]} bins; expected {self.n_bins}, as in training")
         result = np.empty(flux.shape, np.float32) if out is None else out
         for rows in chunks(len(flux), self.BLOCK):
             result[rows] = (self._read(flux[rows]) - self.mean) / self.scale
@@ -294,4 +384,4 @@ class InputTransform:
 
     def _read(self, flux: NDArray[np.float32]) -> NDArray[np.float64]:
         values = flux.astype(np.float64)
-        return np.log(np.maximum(values, LOG_FLOOR)) if self.log else values
+        return np.log(np.maximum(values, self.floor)) if self.log else values

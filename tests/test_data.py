@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Any
 
 import numpy as np
 import pytest
+from astropy import units
+from astropy.utils.masked import Masked
 from helpers import combinations, shipped, small_experiment
 
 from spectral_tutorial import data
@@ -185,3 +188,109 @@ def test_replacing_the_last_spectra_keeps_the_number_and_the_rest() -> None:
     mixed = data.replace_last(many, few)
     assert_equal(mixed.take(slice(0, 90)), many.take(slice(0, 90)))
     assert_equal(mixed.take(slice(90, None)), few)
+
+
+# --- spectra of one's own ---------------------------------------------------------------------------------------------
+
+
+def test_spectra_are_sliced_like_a_list() -> None:
+    spectra = generate(6)
+    for index in (slice(3), slice(None, None, 2), [4, 1], np.arange(6) > 3):
+        np.testing.assert_array_equal(spectra[index].flux, spectra.flux[index])
+    np.testing.assert_array_equal(spectra[-1].flux, spectra.flux[-1:])
+    assert [len(one) for one in spectra] == [1] * 6
+    with pytest.raises(IndexError):
+        spectra[6]
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "1", True, None])
+def test_a_data_seed_that_cannot_be_used_is_refused(seed: Any) -> None:
+    with pytest.raises(ValueError, match=r"data seed: found .*; expected a whole number of at least 0"):
+        data.stream(seed, "train", "noise")
+
+
+def test_quantities_are_converted() -> None:
+    mine = Spectra.from_arrays(
+        [3000, 5000, 7000] * units.AA, np.ones((1, 3)) * 1e-17 * units.Unit("erg / (s cm2 AA)"),
+        temperature=[5.5] * units.kK, noise_level=[3] * units.percent,
+    )  # fmt: skip
+    np.testing.assert_allclose(mine.wavelength, [300, 500, 700])
+    np.testing.assert_allclose(mine.flux, np.full((1, 3), 1e-17))
+    np.testing.assert_allclose([mine.temperature[0], mine.noise_level[0]], [5500, 0.03])
+    listed = Spectra.from_arrays([300 * units.nm, 0.5 * units.um, 7000 * units.AA], np.ones((1, 3)))
+    np.testing.assert_allclose(listed.wavelength, [300, 500, 700])
+
+
+MASKED = np.ma.masked_greater([[1.0, 2.0, 3.0]], 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"flux": MASKED}, "flux has 1 masked values; expected none"),
+        ({"flux": [MASKED[0], MASKED[0]]}, "flux has 2 masked values; expected none"),
+        ({"flux": Masked([[1.0, 2.0, 3.0]] * units.Jy, mask=[[False, True, False]])}, "flux has 1 masked values"),
+        ({"wavelength": np.ma.masked_less([1.0, 2.0, 3.0], 2)}, "wavelength has 1 masked values"),
+        ({"wavelength": [5, 6, 7] * units.THz}, r"wavelength: .*; expected a unit that converts to nm"),
+        ({"wavelength": [1.0, np.nan, 3.0]}, "expected .* finite numbers above 0, in nm"),
+        ({"wavelength": [-1.0, 0.0, 1.0]}, "expected .* finite numbers above 0, in nm"),
+        ({"noise_level": [1] * units.K}, r"noise_level: .*; expected no unit"),
+        ({"flux": [[1.0, np.nan, 3.0]]}, "flux is not finite in 1 of 1 spectra, the first of them number 0"),
+        ({"flux": [[1.0, np.inf, 3.0]]}, "flux is not finite in 1 of 1 spectra, the first of them number 0"),
+        ({"flux": [[1e39, 1.0, 1.0]]}, r"flux is at most 1e\+39; expected a unit"),
+        ({"flux": [[1e-40, 0.0, 0.0]]}, "flux is at most 1e-40; expected a unit"),
+        ({"flux": [["1", "2", "3"]]}, "flux holds values of type <U1; expected numbers"),
+        ({"flux": [[1.0, 2.0, 3j]]}, "flux holds values of type complex128; expected numbers"),
+        ({"flux": [[1.0, 2.0, None]]}, "flux holds values of type object; expected numbers"),
+    ],
+)
+def test_arrays_that_would_be_misread_are_refused(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Spectra.from_arrays(**{"wavelength": [1.0, 2.0, 3.0], "flux": np.ones((1, 3)), **given})
+
+
+def test_a_mask_that_masks_nothing_is_no_obstacle() -> None:
+    mine = Spectra.from_arrays([1, 2, 3], np.ma.masked_greater([[1.0, 2.0, 3.0]], 5))
+    np.testing.assert_array_equal(mine.flux, [[1, 2, 3]])
+
+
+UNITS = pytest.mark.parametrize("unit", [1e-17, 1e-6, 3e4])
+
+
+@UNITS
+def test_composed_spectra_do_not_depend_on_the_unit_of_flux(unit: float) -> None:
+    spectra = generate(60)
+    mine = dataclasses.replace(spectra, flux=(spectra.flux * unit).astype(np.float32))
+    plain, scaled = (data.compose(some, "comp6", "comp4", 8, np.random.default_rng(0)).flux for some in (spectra, mine))
+    np.testing.assert_allclose(scaled / unit, plain, rtol=1e-5)
+
+
+@UNITS
+@pytest.mark.parametrize("kind", ["standardize", "log_standardize"])
+def test_standardized_inputs_do_not_depend_on_the_unit_of_flux(kind: str, unit: float) -> None:
+    flux = generate(60).flux
+    scaled = (flux * unit).astype(np.float32)
+    plain = InputTransform(kind).fit(flux).transform(flux)
+    np.testing.assert_allclose(InputTransform(kind).fit(scaled).transform(scaled), plain, atol=2e-5)
+
+
+def test_the_unit_of_flux() -> None:
+    """1 for the worlds of the book, so that nothing of theirs changes; a power of two near any other brightness."""
+    for name in ("train", "test"):
+        split = Split.model_validate({"n_samples": 256, "distribution": ALONE})
+        assert data.flux_unit(data.generate(WORLD, split, name=name, seed=42).flux) == 1
+    assert data.flux_unit(np.full((3, 4), 1e-17)) == 2.0**-56
+    assert data.flux_unit(np.zeros((3, 4))) == 1
+
+
+def test_an_input_of_another_grid_is_refused() -> None:
+    transform = InputTransform("log_standardize").fit(generate(20).flux)
+    for width in (1, 63):
+        with pytest.raises(ValueError, match=f"flux has {width} bins; expected 64, as in training"):
+            transform.transform(np.ones((2, width), np.float32))
+
+
+def test_spectra_of_another_grid_take_no_places() -> None:
+    spectra = generate(6)
+    with pytest.raises(ValueError, match="other wavelengths or labels"):
+        data.replace_last(spectra, dataclasses.replace(spectra[:2], wavelength=spectra.wavelength + 1))

@@ -17,9 +17,9 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from spectral_tutorial import limits, physics
+from spectral_tutorial import data, limits, physics
 from spectral_tutorial.config import load
-from spectral_tutorial.data import Spectra, generate
+from spectral_tutorial.data import LackingError, Spectra, generate
 from spectral_tutorial.estimators import (
     AnalysisBySynthesis,
     BayesianObserver,
@@ -306,7 +306,7 @@ def test_ridge_chooses_its_penalty_from_the_training_spectra() -> None:
         reader = ridge(log).fit(train.flux, train.of(*PAIR))
         penalty = reader[-1].alpha_
         assert min(linear.PENALTIES) < penalty < max(linear.PENALTIES)
-        x = np.log(train.flux.astype(float)) if log else train.flux.astype(float)
+        x = np.log(train.flux.astype(float)) if log else train.flux.astype(float) / data.brightness(train.flux)
         x = x - x.mean(axis=0)
         y = train.of(*PAIR) - train.of(*PAIR).mean(axis=0)
         weights = np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ y)
@@ -484,3 +484,40 @@ def test_every_reader_reads_a_small_coarse_world(name: str, tmp_path: Path) -> N
         answers = reader.predict(splits[split].flux)
         assert answers.shape == (64, 2)
         assert np.isfinite(answers).all()
+
+
+# --- spectra of one's own ---------------------------------------------------------------------------------------------
+
+LEARNED = [name for name in ALL if name not in ("observer", "analysis by synthesis")]
+"""Those that know no physics, and with it no unit of flux."""
+
+
+@pytest.mark.parametrize("unit", [1e-17, 1e-6, 3e4])
+@pytest.mark.parametrize("name", LEARNED)
+def test_predictions_do_not_depend_on_the_unit_of_flux(name: str, unit: float) -> None:
+    train, test = spectra("train", n=256), spectra("test", n=16)
+    plain = clone(ALL[name]).fit(train.flux, train.of(*PAIR)).predict(test.flux)
+    scaled = clone(ALL[name]).fit(train.flux * np.float32(unit), train.of(*PAIR)).predict(test.flux * np.float32(unit))
+    np.testing.assert_allclose(scaled, plain, atol=1e-4)
+
+
+@every_reader
+def test_another_grid_and_spectra_without_light_are_refused(reader: Any) -> None:
+    train = spectra("train", n=256)
+    fit = clone(reader).fit(train.flux, train.of(*PAIR))
+    for width in (1, 1000):
+        with pytest.raises(ValueError, match=rf"X has {width} features, but \w+ is expecting 1024 features"):
+            fit.predict(train.flux[:2, :width])
+    dead = train.flux.copy()
+    dead[[7, 9]] = 0
+    sentence = "2 of 256 spectra have no flux above 0, the first of them number 7 counted from 0"
+    with pytest.raises(LackingError, match=sentence):
+        fit.predict(dead)
+    with pytest.raises(LackingError, match=sentence):
+        clone(reader).fit(dead, train.of(*PAIR))
+    masked = np.ma.masked_less(train.flux, 0.1)
+    with pytest.raises(ValueError, match="found masked values; expected none"):
+        fit.predict(masked)
+    dead[7, 5] = np.nan
+    with pytest.raises(ValueError, match="contains NaN"):
+        fit.predict(dead)

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.extmath import randomized_svd
-from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
+from sklearn.utils.validation import check_is_fitted
 
-from spectral_tutorial.data import LOG_FLOOR, LackingError
-from spectral_tutorial.estimators.inversion import Array, Inversion, bin_scatter, invert
+from spectral_tutorial.data import LOG_FLOOR, LackingError, flux_unit
+from spectral_tutorial.estimators.checking import check_both, check_flux
+from spectral_tutorial.estimators.inversion import LEAST_VARIANCE, Array, Inversion, bin_scatter, invert
 
 FREEDOM = 0.5
 """How far beyond the training range a search may go, in units of that range."""
@@ -154,6 +155,9 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         Number of spectra that were learned from: those with at most one component.
     n_features_in_ : int
         W.
+    flux_unit_ : float
+        The unit in which the model's flux is, see :func:`~spectral_tutorial.data.flux_unit`: what is learned does not
+        depend on the unit of the flux that it is given.
 
     Notes
     -----
@@ -176,13 +180,15 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         LackingError
             If there is no blank spectrum, or none of some component alone.
         """
-        flux, a = check_X_y(X, y, multi_output=True, y_numeric=True)
-        a = np.asarray(a, float).reshape(len(a), -1)
+        flux, a = check_both(self, X, y)
+        if flux.shape[1] < 3:
+            raise LackingError(f"the spectra have {flux.shape[1]} bins; expected at least 3, to tell noise from flux")
         single = (a != 0).sum(axis=1) <= 1
         flux, a = flux[single], a[single]
         if a.any(axis=1).all() or not a.any(axis=0).all():
             raise LackingError("the training spectra lack a kind; expected blank ones, and each component on its own")
-        log_flux, weight = _straight_log(flux)
+        self.flux_unit_ = flux_unit(flux)
+        log_flux, weight = _straight_log(flux / flux.dtype.type(self.flux_unit_))
         z = self._start(log_flux, weight, a)
         rough = log_flux.astype(np.float32)  # enough for the coordinates, and half as much to read in every turn
         exponents = _all_exponents(self.n_continuum, self.continuum_degree)
@@ -196,7 +202,7 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         self.model_ = _learn(model, log_flux, weight, z, a)
         self._z_range = z.min(axis=0), z.max(axis=0)
         self._z_starts = z[np.argsort(z[:, 0])][np.linspace(0, len(z) - 1, N_STARTS).astype(int)]
-        self.n_spectra_, self.n_features_in_ = flux.shape
+        self.n_spectra_ = len(flux)
         return self
 
     def lines(self, abundance: float = 1.0) -> Array:
@@ -218,7 +224,7 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         reach, edge = FREEDOM * (high - low), FREEDOM * model.top
         halves = np.tile(0.5 * model.top, (N_STARTS, 1))
         lower, upper = [*(low - reach), *-edge], [*(high + reach), *(model.top + edge)]
-        return invert(model, check_array(X), np.hstack([self._z_starts, halves]), lower, upper)
+        return invert(model, self._in_unit(X), np.hstack([self._z_starts, halves]), lower, upper)
 
     def log_likelihood(self, X: ArrayLike, y: ArrayLike) -> Array:
         r"""How well the learned forward model foretells spectra from their true abundances, shape ``(N,)``.
@@ -229,13 +235,19 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         components is always absent, a decoder that overfits and so reads absent components as exactly 0 looks better
         than the Cramér-Rao bound, and pays for it on combinations.
         """
-        log_flux, _ = _straight_log(check_array(X))
+        check_is_fitted(self)
+        flux = self._in_unit(X)
+        log_flux, _ = _straight_log(flux)
         a, z = np.asarray(y, float).reshape(len(log_flux), -1), self.invert(X).theta[:, : self.n_continuum]
         for _ in range(3):
             z = np.clip(_locate(self.model_, log_flux, z, a), *self._z_range)
         mean = self.model_.flux(np.hstack([z, a]))
-        variance = np.square(np.asarray(X) / mean - 1.0).mean(axis=1)
+        variance = np.square(flux / mean - 1.0).mean(axis=1)
         return -0.5 * mean.shape[1] * np.log(variance) - np.log(mean).sum(axis=1) - self.n_continuum
+
+    def _in_unit(self, X: ArrayLike) -> NDArray:
+        flux = check_flux(self, X)
+        return flux / flux.dtype.type(self.flux_unit_)
 
     def _start(self, log_flux: Array, weight: Array, a: Array) -> Array:
         """Coordinates along the blank spectra's principal components, cleared of what goes with an abundance."""
@@ -254,7 +266,7 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
 def _straight_log(flux: NDArray) -> tuple[Array, Array]:
     """Log flux without the bias of the logarithm, and one over its variance as the bins tell it."""
     log_flux = np.log(np.maximum(flux.astype(np.float64), LOG_FLOOR))
-    variance = np.square(bin_scatter(log_flux))
+    variance = np.maximum(np.square(bin_scatter(log_flux)), LEAST_VARIANCE)
     log_flux += 0.5 * variance[:, None]  # the mean of log(1 + noise) is -variance / 2
     return log_flux, 1.0 / variance
 

@@ -6,14 +6,14 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from spectral_tutorial.data import LOG_FLOOR
+from spectral_tutorial.data import LOG_FLOOR, brightness, flux_unit
+from spectral_tutorial.estimators.checking import check_both, check_flux
 from spectral_tutorial.estimators.inversion import Array
 
 PENALTIES = tuple(10.0**power for power in np.arange(-2.0, 3.5, 0.5))
@@ -38,24 +38,52 @@ def ridge(log: bool, rank: int | None = None) -> Pipeline:
     Parameters
     ----------
     log : bool
-        Whether to take logarithms, of flux floored at ``data.LOG_FLOOR``.
+        Whether to take logarithms, see :class:`Flux`.
     rank : int, optional
         Regress on this many leading principal components only. A few hundred of a thousand bins read as well in
         distribution as all of them, since what is left out is noise, and are found four times faster.
     """
-    read = FunctionTransformer(_log if log else _double)
-    steps = [("read", read), ("ridge", RidgeCV(PENALTIES, gcv_mode="svd"))]
+    steps = [("read", Flux(log)), ("ridge", RidgeCV(PENALTIES, gcv_mode="svd"))]
     if rank is not None:
         steps.insert(1, ("components", PCA(rank, svd_solver="covariance_eigh")))
     return Pipeline(steps)
 
 
-def _double(flux: ArrayLike) -> Array:
-    return np.asarray(flux, dtype=np.float64)
+class Flux(TransformerMixin, BaseEstimator):
+    """Flux in units of the training spectra's, or its logarithm: penalties then mean the same for any unit of flux.
+
+    Parameters
+    ----------
+    log : bool
+        Whether to take logarithms, of flux floored at ``data.LOG_FLOOR`` in that unit.
+
+    Attributes
+    ----------
+    unit_ : float
+        The training spectra's :func:`~spectral_tutorial.data.brightness`; before a logarithm, where a factor is no
+        more than a constant, the power of two next to it, see :func:`~spectral_tutorial.data.flux_unit`.
+    n_features_in_ : int
+        W, the number of bins.
+    """
+
+    def __init__(self, log: bool) -> None:
+        self.log = log
+
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
+        """Learn the unit and the number of bins from flux ``(N, W)``."""
+        flux = validate_data(self, X)
+        self.unit_ = flux_unit(flux) if self.log else brightness(flux)
+        return self
+
+    def transform(self, X: ArrayLike) -> Array:
+        """Flux or its logarithm, float64, shape ``(N, W)``."""
+        check_is_fitted(self)
+        flux = np.asarray(check_flux(self, X), np.float64) / self.unit_
+        return _log(flux) if self.log else flux
 
 
-def _log(flux: ArrayLike) -> Array:
-    return np.log(np.maximum(_double(flux), LOG_FLOOR))
+def _log(flux: Array) -> Array:
+    return np.log(np.maximum(flux, LOG_FLOOR))
 
 
 class LocalReader(RegressorMixin, BaseEstimator):
@@ -88,24 +116,23 @@ class LocalReader(RegressorMixin, BaseEstimator):
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn from flux ``(N, W)`` and abundances ``(N, K)``."""
-        flux, truth = check_X_y(X, y, multi_output=True, y_numeric=True)
-        truth = np.asarray(truth, float).reshape(len(truth), -1)
+        flux, truth = check_both(self, X, y)
         n_lines = len(np.atleast_1d(np.asarray(self.center)))
         if (flux.shape[1], truth.shape[1]) != (np.size(self.wavelength), n_lines):
             raise ValueError(
                 f"flux and abundances have shapes {flux.shape} and {truth.shape}; "
                 f"expected (N, {np.size(self.wavelength)}) and (N, {n_lines})"
             )
+        self.flux_unit_ = flux_unit(flux)
         self.maps_ = [
             RidgeCV(PENALTIES, gcv_mode="svd").fit(self._window(flux, k), column) for k, column in enumerate(truth.T)
         ]
-        self.n_features_in_ = flux.shape[1]
         return self
 
     def predict(self, X: ArrayLike) -> Array:
         """Abundances, shape ``(N, K)``."""
         check_is_fitted(self, "maps_")
-        flux = check_array(X)
+        flux = check_flux(self, X)
         return np.column_stack([read.predict(self._window(flux, k)) for k, read in enumerate(self.maps_)])
 
     def _window(self, flux: Array, k: int) -> Array:
@@ -113,7 +140,7 @@ class LocalReader(RegressorMixin, BaseEstimator):
         center, width = np.atleast_1d(np.asarray(self.center))[k], np.atleast_1d(np.asarray(self.width))[k]
         distance = (np.asarray(self.wavelength, float) - center) / width
         inside = np.abs(distance) <= REACH
-        window, place = _log(flux[:, inside]), distance[inside] / REACH
+        window, place = _log(np.asarray(flux[:, inside], float) / self.flux_unit_), distance[inside] / REACH
         beside = np.abs(distance[inside]) > CORE
         powers = np.vander(place, self.degree + 1)
         # One matrix for all spectra: from the bins beside the line to the continuum in all of the window's bins.

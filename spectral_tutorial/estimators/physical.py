@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import log_ndtr, logsumexp
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
+from sklearn.utils.validation import check_is_fitted
 
+from spectral_tutorial.estimators.checking import check_both, check_flux
 from spectral_tutorial.estimators.inversion import Array, Inversion, invert
 from spectral_tutorial.physics import World
 
@@ -91,8 +92,7 @@ class AnalysisBySynthesis(RegressorMixin, BaseEstimator):
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Check the shapes of flux ``(N, W)`` and abundances ``(N, K)``; there is nothing to learn."""
-        _check_columns(X, y, self.world, self.labels)
-        self.n_features_in_ = self.world.wavelength.size
+        _check_columns(self, X, y)
         return self
 
     def predict(self, X: ArrayLike) -> Array:
@@ -104,7 +104,7 @@ class AnalysisBySynthesis(RegressorMixin, BaseEstimator):
         check_is_fitted(self, "n_features_in_")
         others = [label for label in self.free or () if label not in self.labels]
         free = self.world.index([*self.labels, *others])
-        return WorldModel(self.world, free).invert(check_array(X))
+        return WorldModel(self.world, free).invert(check_flux(self, X))
 
 
 class BayesianObserver(RegressorMixin, BaseEstimator):
@@ -152,10 +152,9 @@ class BayesianObserver(RegressorMixin, BaseEstimator):
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn from abundances ``(N, K)`` which components occur together, and how often; flux is only checked."""
-        truth = _check_columns(X, y, self.world, self.labels)
+        truth = _check_columns(self, X, y)
         self.present_, counts = np.unique(truth != 0, axis=0, return_counts=True)
         self.frequency_ = counts / counts.sum()
-        self.n_features_in_ = self.world.wavelength.size
         return self
 
     def predict(self, X: ArrayLike) -> Array:
@@ -169,7 +168,7 @@ class BayesianObserver(RegressorMixin, BaseEstimator):
 
     def _posterior(self, X: ArrayLike) -> tuple[Array, Array]:
         check_is_fitted(self, "present_")
-        flux, lines = check_array(X), np.array(self.world.index(self.labels))
+        flux, lines = check_flux(self, X), np.array(self.world.index(self.labels))
         evidence = np.empty((len(flux), len(self.present_)))
         mean = np.zeros((*evidence.shape, len(self.labels)))
         for h, present in enumerate(self.present_):
@@ -202,13 +201,13 @@ def _truncated_normal(center: Array, spread: Array, low: float, high: float) -> 
     return log_mass, np.clip(center + spread * pull, low, high)
 
 
-def _check_columns(X: ArrayLike, y: ArrayLike, world: World, labels: Sequence[str]) -> NDArray:
+def _check_columns(estimator: AnalysisBySynthesis | BayesianObserver, X: ArrayLike, y: ArrayLike) -> Array:
     """Abundances as ``(N, K)``; refuses flux or abundances of other widths."""
-    flux, truth = check_X_y(X, y, multi_output=True, y_numeric=True)
-    truth = np.asarray(truth, float).reshape(len(truth), -1)
-    if (flux.shape[1], truth.shape[1]) != (world.wavelength.size, len(labels)):
+    flux, truth = check_both(estimator, X, y)
+    expected = estimator.world.wavelength.size, len(estimator.labels)
+    if (flux.shape[1], truth.shape[1]) != expected:
         raise ValueError(
             f"flux and abundances have shapes {flux.shape} and {truth.shape}; "
-            f"expected (N, {world.wavelength.size}) and (N, {len(labels)})"
+            f"expected (N, {expected[0]}) and (N, {expected[1]})"
         )
     return truth

@@ -1,0 +1,48 @@
+"""What every estimator of this package asks of the spectra that it is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import validate_data
+
+from spectral_tutorial.data import LackingError
+
+
+def check_flux(estimator: BaseEstimator, X: ArrayLike) -> NDArray[Any]:
+    """Return flux ``(N, W)`` to predict from, on the grid that the estimator was fitted to.
+
+    Raises
+    ------
+    ValueError
+        If the number of bins is another one, a value is not finite, or something is masked.
+    LackingError
+        If a spectrum has no flux above 0.
+    """
+    return _lit(validate_data(estimator, _unmasked(X), reset=False))
+
+
+def check_both(estimator: BaseEstimator, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Return flux ``(N, W)`` and abundances ``(N, K)`` to fit to; the estimator learns its number of bins."""
+    flux, truth = validate_data(estimator, _unmasked(X), _unmasked(y), multi_output=True, y_numeric=True)
+    return _lit(flux), np.asarray(truth, float).reshape(len(truth), -1)
+
+
+def _unmasked(values: ArrayLike) -> ArrayLike:
+    mask = getattr(values, "mask", None)
+    if mask is not None and not callable(mask) and np.any(mask):
+        raise ValueError("found masked values; expected none: leave those bins or those spectra out")
+    return values
+
+
+def _lit(flux: NDArray[Any]) -> NDArray[Any]:
+    dark = np.flatnonzero(~(flux > 0).any(axis=1))
+    if dark.size:
+        raise LackingError(
+            f"{dark.size} of {len(flux)} spectra have no flux above 0, the first of them number {dark[0]} counted from "
+            "0; expected light in every spectrum: leave dead fibers out"
+        )
+    return flux
