@@ -102,7 +102,7 @@ class ReaderStages(SpectraStages):
             with stages[data_seed].write() as folder:
                 alone.write(folder, judged[data_seed])
 
-        cores.spread(answer, todo)
+        cores.parallel_map(answer, todo)
 
     def _respondent(self, method: str, data_seed: int, reader: Reader) -> Respondent:
         reported = self.config.reported
