@@ -1,4 +1,4 @@
-"""How many processor cores the work of this process may take, and how work is spread over them."""
+"""How many processor cores the work of this process may take, and doing work on all of them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def limited(n: int) -> Iterator[None]:
         _limit = before
 
 
-def spread(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+def parallel_map(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """Results of `work` on each item, in order, as many at a time as :func:`count` says, with a core each.
 
     NumPy lets go of the interpreter lock inside each operation, so threads really share the work. Its linear algebra
@@ -50,5 +50,5 @@ def spread(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result
 
 
 def _take_a_share() -> None:
-    """Let work that is spread from this thread keep to its one core."""
+    """Let what this thread works on keep to its one core."""
     _here.is_a_share = True

@@ -313,7 +313,7 @@ def generate(
         noise = stream(seed, name, "noise", rows.start // CHUNK)
         arrays["flux"][rows] = add_noise(mean, arrays["noise_level"][rows], noise)
 
-    cores.spread(fill, chunks(n, CHUNK))
+    cores.parallel_map(fill, chunks(n, CHUNK))
     return Spectra(wavelength=world.wavelength, labels=world.labels, **arrays)
 
 

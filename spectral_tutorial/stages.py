@@ -405,4 +405,4 @@ class Stages:
             for data_seed in chosen:
                 make(data_seed)
         else:
-            cores.spread(make, chosen)
+            cores.parallel_map(make, chosen)

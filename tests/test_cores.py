@@ -41,7 +41,7 @@ def test_generation_keeps_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(used) == 1
 
 
-def test_spread_work_comes_back_in_order_with_a_core_for_each_share() -> None:
+def test_parallel_map_keeps_the_order_with_a_core_for_each_share() -> None:
     together = threading.Barrier(cores.count())  # passed only if as many items as cores are worked on at a time
 
     def work(item: int) -> tuple[int, int, set[int]]:
@@ -52,13 +52,13 @@ def test_spread_work_comes_back_in_order_with_a_core_for_each_share() -> None:
 
     cores_here, before = cores.count(), threadpool_info()
     items = range(max(10, 2 * cores_here))
-    found = cores.spread(work, items)
+    found = cores.parallel_map(work, items)
     assert [item for item, _, _ in found] == list(items)
     assert {share for _, share, _ in found} == {1}
     assert {frozenset(blas) for _, _, blas in found} <= {frozenset({1}), frozenset()}
     assert (cores.count(), threadpool_info()) == (cores_here, before)
 
 
-def test_an_error_in_spread_work_is_the_callers() -> None:
+def test_an_error_in_parallel_map_is_the_callers() -> None:
     with pytest.raises(KeyError, match="third"):
-        cores.spread(lambda item: {}["third"] if item == 3 else item, range(6))
+        cores.parallel_map(lambda item: {}["third"] if item == 3 else item, range(6))

@@ -121,7 +121,7 @@ def invert(
         rough = _climb(model, block, theta, box, _log_fit, START_TOLERANCE)
         return _climb(model, block, rough.theta, box, _likelihood, TOLERANCE)
 
-    found = cores.spread(search, chunks(len(observed), BLOCK))
+    found = cores.parallel_map(search, chunks(len(observed), BLOCK))
     return Inversion(
         np.concatenate([part.theta for part in found]),
         np.concatenate([part.log_likelihood for part in found]),

@@ -50,6 +50,6 @@ def choose_decoder(
         return decoder, float(decoder.log_likelihood(X_val, y_val).mean())
 
     tried = list(ParameterGrid(settings))
-    fitted, likelihoods = zip(*cores.spread(judged, tried), strict=True)
+    fitted, likelihoods = zip(*cores.parallel_map(judged, tried), strict=True)
     table = [{**chosen, "log_likelihood": likelihood} for chosen, likelihood in zip(tried, likelihoods, strict=True)]
     return fitted[int(np.argmax(likelihoods))], table

@@ -6,17 +6,16 @@ ratio is printed, and what is asserted is that the tables are the same.
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 import yaml
 from helpers import IDLE, SHIPPED
 
 from spectral_tutorial import sweep
+from spectral_tutorial.sweep.executors import Processes
 
 AIM = 1.6
 PAIRS = [["comp10", "comp4"], ["comp13", "comp2"], ["comp5", "comp14"], ["comp9", "comp3"], ["comp12", "comp20"],
@@ -33,20 +32,16 @@ def a_sweep(folder: Path, name: str, seeds: list[int]) -> sweep.Sweep:
 
 def seconds(folder: Path, n_workers: int) -> float:
     """Time of eight cells on workers that have all their modules imported."""
-    from distributed import LocalCluster
-
-    kind = {"n_workers": n_workers, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": logging.ERROR}
-    with patch.dict(os.environ), LocalCluster(**kind) as cluster:  # Dask sets its workers' variables here, too
-        a_sweep(folder, f"first-{n_workers}", [1]).run(scheduler=cluster.scheduler_address)
+    with Processes(n_workers) as executor:
+        a_sweep(folder, f"first-{n_workers}", [1]).run(executor=executor)
         measured = a_sweep(folder, f"workers-{n_workers}", [123, 124, 125])
         start = time.perf_counter()
-        measured.run(scheduler=cluster.scheduler_address)
+        measured.run(executor=executor)
         return time.perf_counter() - start
 
 
 @pytest.mark.nightly
 def test_two_workers_are_faster_than_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("distributed")
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     one, two = seconds(tmp_path, 1), seconds(tmp_path, 2)
     start = time.perf_counter()
