@@ -11,7 +11,7 @@ The main path::
     st.figures.mse_trajectory(exp.trajectories())
 
 A module imports only from those before it in this list: cores, reading, sections, config, physics, splits, data,
-models, stacking, draws, optimizers, training, estimators, methods, limits, analysis, figures, store, variants,
+models, training, estimators, methods, limits, analysis, figures, store, variants,
 pipeline, results, plots, experiment, sweep, explorers, cli.
 """
 

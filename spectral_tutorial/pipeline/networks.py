@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from spectral_tutorial import analysis, data, draws, models, optimizers, stacking, store, training
+from spectral_tutorial import analysis, data, models, store, training
 from spectral_tutorial.data import InputTransform, Spectra
 from spectral_tutorial.pipeline import answers
 from spectral_tutorial.pipeline.answers import KEPT_SPECTRA, Read, Respondent
@@ -64,7 +64,7 @@ class NetworkStages(SpectraStages):
             [self.data_stage(split, data_seed).fingerprint for split in self._ingredients(variant)],
             [asdict(shown) if (shown := named(variant).shown) else None],
             [np.__version__, torch.__version__],
-            digests(data, models, stacking, draws, optimizers, training),
+            digests(data, models, training),
             [store.code_digest(module) for module in own],
         ]
         folder = self.folder.path / "runs"
@@ -133,7 +133,7 @@ class NetworkStages(SpectraStages):
     def _fitted(self, variant: str, train: Spectra) -> InputTransform:
         return InputTransform(named(variant).settings(self.config).input_transform).fit(train.flux)
 
-    def builder(self, settings: TrainingConfig) -> draws.Build:
+    def builder(self, settings: TrainingConfig) -> training.Build:
         """Return what makes one network of the given settings."""
         name = settings.model_type
         return partial(
@@ -191,7 +191,7 @@ class NetworkStages(SpectraStages):
 
         return read
 
-    def weights(self, variant: str, data_seed: int, step: int) -> stacking.State:
+    def weights(self, variant: str, data_seed: int, step: int) -> training.State:
         """Return the weights of all seeds at one checkpoint, stacked along a first axis S."""
         runs = self.runs(variant, data_seed).values()
         loaded = [_read_checkpoint(folder / f"step-{step:06d}.safetensors") for folder in runs]
@@ -200,7 +200,7 @@ class NetworkStages(SpectraStages):
     def networks(self, variant: str, data_seed: int, step: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
         """Return a function from inputs ``(N, W)`` to all seeds' outputs ``(S, N, L)`` at one checkpoint."""
         state = self.weights(variant, data_seed, step)
-        model = draws.template(self.builder(named(variant).settings(self.config)))
+        model = training.template(self.builder(named(variant).settings(self.config)))
         return lambda inputs: training.predict(model, state, torch.from_numpy(inputs)).numpy()
 
     def _constant_loss(self, variant: str, data_seed: int) -> float:
@@ -208,7 +208,7 @@ class NetworkStages(SpectraStages):
         train, val = (self.data(split, data_seed).abundance for split in (named(variant).split, analysis.ID_SPLIT))
         answer = torch.from_numpy(np.broadcast_to(train.mean(axis=0), val.shape).copy())
         loss = training.LOSSES[named(variant).settings(self.config).loss_function]
-        return float(loss.value(answer - torch.from_numpy(np.array(val))).mean())
+        return float(loss(answer, torch.from_numpy(np.array(val))).mean())
 
 
 def _room(folder: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -222,13 +222,13 @@ def _room(folder: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
         return np.memmap(file, np.float32, mode="w+", shape=shape)
 
 
-def _write_checkpoint(folders: list[Path], step: int, state: stacking.State) -> None:
+def _write_checkpoint(folders: list[Path], step: int, state: training.State) -> None:
     for place, folder in enumerate(folders):
         alone = {name: tensor[place].clone() for name, tensor in state.items()}
         (folder / f"step-{step:06d}.safetensors").write_bytes(safetensors.torch.save(alone))
 
 
-def _read_checkpoint(path: Path) -> stacking.State:
+def _read_checkpoint(path: Path) -> training.State:
     try:
         return safetensors.torch.load_file(path)
     except safetensors.SafetensorError as problem:
