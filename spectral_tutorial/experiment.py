@@ -19,15 +19,14 @@ from numpy.typing import NDArray
 from spectral_tutorial import analysis, figures, limits, store, variations
 from spectral_tutorial.config import Config, load
 from spectral_tutorial.data import InputTransform, LackingError, Spectra
-from spectral_tutorial.draws import Build
 from spectral_tutorial.methods import METHODS, Fitted, Method, Network, get_method, get_network, names_of
 from spectral_tutorial.physics import World
 from spectral_tutorial.plots import PLOTS
 from spectral_tutorial.predictions import Predictions
 from spectral_tutorial.reading import check_name, config_error, show
 from spectral_tutorial.sections import TrainingConfig
-from spectral_tutorial.stacking import State
 from spectral_tutorial.stages import KEPT_SPECTRA, Stages
+from spectral_tutorial.training import Build, State
 
 log = logging.getLogger(__name__)
 

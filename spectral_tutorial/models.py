@@ -1,4 +1,4 @@
-"""Networks that read a spectrum: torch modules, nothing else.
+"""Networks that read a spectrum: torch modules, their initial weights, and what a network has to fulfil.
 
 Each is written for one seed, ``(B, W)`` in and ``(B, L)`` out; :mod:`spectral_tutorial.training` runs many copies at
 once. A module of your own is named as ``model_type: "module:Class"`` and is built as
@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+import psutil
 import torch
 from torch import Tensor, nn
 
+from spectral_tutorial.reading import config_error, show
 from spectral_tutorial.sections import SpectraConfig, TrainingConfig
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
@@ -138,3 +140,66 @@ def check(network: Callable[..., object], spectra: SpectraConfig, training: Trai
         output = made(torch.ones(2, spectra.n_bins))
     if getattr(output, "shape", None) != (2, spectra.n_components):
         raise TypeError(f"its output for 2 spectra is {tuple(getattr(output, 'shape', ()))}")
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` takes a GPU where torch finds one; anything else is a torch device name.
+
+    Raises
+    ------
+    ConfigError
+        If torch does not find such a device here.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device("cuda" if there["cuda"] else "cpu")
+    if not there.get(name.split(":")[0], True):
+        valid = ", ".join(["auto", *(kind for kind, found in there.items() if found)])
+        raise config_error("training", "device", f"{show(name)}, which torch does not find here", f"one of {valid}")
+    return torch.device(name)
+
+
+def check_memory(config: TrainingConfig, build: Callable[[], nn.Module], n_seeds: int, device: torch.device) -> None:
+    """Refuse networks whose weights, gradients and two moments do not fit; nothing is allocated to find out.
+
+    Raises
+    ------
+    ConfigError
+        If they need more memory than is free.
+    """
+    try:
+        with torch.device("meta"):
+            parameters = list(build().parameters())
+    except Exception:  # a person's network may do what tensors without values cannot
+        return
+    needed = 4 * n_seeds * sum(tensor.numel() * tensor.element_size() for tensor in parameters)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if needed > free:
+        key = "model_type" if ":" in config.model_type else "hidden_dims"
+        found = f"{show(getattr(config, key))}, whose training takes {needed / 1e9:,.1f} GB at {n_seeds} seeds"
+        raise config_error("training", key, found, f"a network that fits into the {free / 1e9:,.1f} GB that are free")
+
+
+def check_shapes(config: TrainingConfig, model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
+    """Refuse a network that learns nothing, or does not map `inputs` to outputs of the shape of `targets`.
+
+    Raises
+    ------
+    ConfigError
+        If it fails, or its outputs have another shape.
+    """
+    name, (n_bins, n_components) = type(model).__name__, (inputs.shape[1], targets.shape[1])
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        found = f"{name}, which has nothing to learn"
+        raise config_error("training", "model_type", found, "a network with parameters")
+    expected = f"a network that maps (batch, {n_bins}) to (batch, {n_components})"
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            outputs = model.eval()(inputs)
+    except Exception as problem:  # whatever it is, it is the network's own
+        found = f"{name}, which fails on spectra ({type(problem).__name__}: {problem})"
+        raise config_error("training", "model_type", found, expected) from problem
+    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    if shape != tuple(targets.shape):
+        found = f"{name}, which maps {tuple(inputs.shape)} to {shape}"
+        raise config_error("training", "model_type", found, expected)

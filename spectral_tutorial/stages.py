@@ -22,20 +22,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from spectral_tutorial import (
-    analysis,
-    cores,
-    data,
-    draws,
-    methods,
-    models,
-    physics,
-    predictions,
-    splits,
-    stacking,
-    store,
-    training,
-)
+from spectral_tutorial import analysis, cores, data, methods, models, physics, predictions, splits, store, training
 from spectral_tutorial.analysis import Moments
 from spectral_tutorial.config import Config
 from spectral_tutorial.data import InputTransform, LackingError, Spectra
@@ -259,7 +246,7 @@ class Stages:
         kind = get_network(name).settings(self.config).input_transform
         return InputTransform(kind).fit(self.learned_from(name, data_seed).flux)
 
-    def builder(self, settings: TrainingConfig) -> draws.Build:
+    def builder(self, settings: TrainingConfig) -> training.Build:
         """Return what makes one network of the given settings."""
         name = settings.model_type
         return partial(
@@ -271,7 +258,7 @@ class Stages:
             activation=settings.activation,
         )
 
-    def weights(self, name: str, data_seed: int, step: int | None = None) -> stacking.State:
+    def weights(self, name: str, data_seed: int, step: int | None = None) -> training.State:
         """Return the weights of all seeds at a checkpoint, the last by default, stacked along a first axis S."""
         runs = list(self.runs(name, data_seed).values())
         if step is None:
@@ -284,7 +271,7 @@ class Stages:
     ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
         """Return a function from inputs ``(N, W)`` to all seeds' outputs ``(S, N, L)`` at one checkpoint."""
         state = self.weights(name, data_seed, step)
-        model = draws.template(self.builder(get_network(name).settings(self.config)))
+        model = training.template(self.builder(get_network(name).settings(self.config)))
         return lambda inputs: training.predict(model, state, torch.from_numpy(inputs)).numpy()
 
     def _trained(self, name: str, data_seed: int) -> predictions.Predictor:

@@ -1,10 +1,9 @@
 """One visible loop that trains all seeds at once.
 
-The weights of S networks are stacked along a first axis and one batched matrix product serves them all, at a fraction
-of what a loop for each seed would cost. Many seeds make several stacks, which take turns. Seeds share the spectra and
-nothing else: initial weights, order of the batches and dropout masks come from each seed's own generators, so adding a
-seed changes no other seed's draws. Whether rounding depends on how many are stacked is up to the processor's matrix
-routines; where it does, differences start near 1e-7 and grow with the number of steps.
+The weights of S networks are stacked along a first axis, and ``torch.func.vmap`` turns the forward pass of one network
+into that of all: each layer becomes one batched matrix product. Seeds share the spectra and nothing else. Initial
+weights, order of the batches and dropout masks come from each seed's own generators, and no operation mixes seeds, so
+that adding a seed changes no other seed's result.
 
 Axes: ``S`` seeds and ``C`` checkpoints first, then ``N`` or ``B`` spectra, ``W`` bins or ``L`` components.
 """
@@ -12,64 +11,49 @@ Axes: ``S`` seeds and ``C`` checkpoints first, then ``N`` or ``B`` spectra, ``W`
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+from torch.nn import functional as F
 
-from spectral_tutorial import draws, stacking
-from spectral_tutorial.draws import Build
-from spectral_tutorial.models import SeededDropout
-from spectral_tutorial.optimizers import OPTIMIZERS
-from spectral_tutorial.reading import config_error, show
+from spectral_tutorial.models import MLP, SeededDropout, check_memory, check_shapes, choose_device, initialize
 from spectral_tutorial.sections import TrainingConfig
-from spectral_tutorial.stacking import Learner, State, fits_the_batch
 
 log = logging.getLogger(__name__)
 
-OnCheckpoint = Callable[[int, State], None]
-"""Takes a step and the weights of all seeds at it."""
+Build = Callable[[], nn.Module]
+"""Makes one network; what it draws comes from torch's global generator."""
 
-OnStep = Callable[[int, int], None]
-"""Takes the steps done and their total."""
+State = dict[str, Tensor]
+"""Parameters and buffers of all seeds, each tensor stacked along a first axis S."""
 
+Forward = Callable[[State, Tensor], Tensor]
+"""The forward pass of all seeds: their state and inputs ``(S, B, W)`` in, outputs ``(S, B, L)`` out."""
 
-@dataclass(frozen=True)
-class Loss:
-    """A loss of the residual r, output minus truth, and a weight times its derivative, both element by element."""
-
-    value: Callable[[Tensor], Tensor]
-    derivative: Callable[[Tensor, float], Tensor]
-
-
-LOSSES = {
-    "mse": Loss(torch.square, lambda r, weight: r * (2 * weight)),
-    "mae": Loss(torch.abs, lambda r, weight: r.sign() * weight),
-    "huber": Loss(
-        lambda r: torch.where(r.abs() < 1, r.square() / 2, r.abs() - 0.5), lambda r, weight: r.clamp(-1, 1) * weight
-    ),
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": partial(F.mse_loss, reduction="none"),
+    "mae": partial(F.l1_loss, reduction="none"),
+    "huber": partial(F.huber_loss, reduction="none"),
 }
+"""Of prediction and truth, element by element."""
+
+OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+
 LOG_CHECKPOINTS = 24
 """Checkpoints after step 0 that ``checkpoint_by: log`` asks for; the first few coincide and are merged."""
 
 EVALUATION_ROWS = 1024
-"""Spectra read at a time when nothing is learned from them."""
+"""Spectra in one forward pass when nothing is learned from them."""
 
-SEEDS_A_THREAD = 2
-"""Seeds that are stacked for each of torch's threads: what more of them learn would leave the cache between steps."""
-
-FEWEST_SEEDS = 4
-"""Seeds that are stacked at least: what a step costs beside the arithmetic is shared by them."""
-
-HELD_ROWS = 1024
-"""Spectra whose residuals wait until their losses are found together: for a batch alone it takes as long as a layer."""
-
-LOSS_ROWS = 65_536
-"""Spectra whose losses are held at a time: the memory for a large validation split does not grow with it."""
+REGISTER = 16
+"""Numbers in a processor's widest register."""
 
 
 @dataclass(frozen=True)
@@ -97,21 +81,109 @@ class History:
     val_loss: NDArray[np.float64]
 
 
-def choose_device(name: str) -> torch.device:
-    """``auto`` takes a GPU where torch finds one; anything else is a torch device name.
+def train(
+    config: TrainingConfig,
+    build: Build,
+    train_set: tuple[Tensor, Tensor],
+    val_set: tuple[Tensor, Tensor],
+    *,
+    seeds: Sequence[int],
+    on_checkpoint: Callable[[int, State], None] = lambda step, state: None,
+    on_step: Callable[[int, int], None] = lambda step, total: None,
+) -> History:
+    """Train one network per seed.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        Settings of training.yaml.
+    build : callable
+        Makes one network.
+    train_set, val_set : pair of tensors
+        Inputs ``(N, W)`` and true abundances ``(N, L)``, float32. Nothing is learned from `val_set`.
+    seeds : sequence of int
+        Training seeds; one network each. A seed whose loss overflows does not disturb the others.
+    on_checkpoint : callable
+        Called with the step and the parameters and buffers ``(S, ...)`` of all seeds at each checkpoint.
+    on_step : callable
+        Called with the steps done and their total, for a progress bar.
 
     Raises
     ------
     ConfigError
-        If torch does not find such a device here.
+        If the device is not there, or the network does not fit the memory, the spectra or the components.
     """
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device("cuda" if there["cuda"] else "cpu")
-    if not there.get(name.split(":")[0], True):
-        valid = ", ".join(["auto", *(kind for kind, found in there.items() if found)])
-        raise config_error("training", "device", f"{show(name)}, which torch does not find here", f"one of {valid}")
-    return torch.device(name)
+    device = choose_device(config.device)
+    check_memory(config, build, len(seeds), device)
+    inputs, targets, val_inputs, val_targets = (tensor.to(device) for tensor in (*train_set, *val_set))
+    model = template(build).to(device)
+    check_shapes(config, model, inputs[:2], targets[:2])
+    dropouts = {f"{name}.mask": m for name, m in model.named_modules() if isinstance(m, SeededDropout)}
+    initial = initial_state(build, config.initialization, seeds)
+    state = {name: tensor.to(device) for name, tensor in initial.items() if name not in dropouts}
+    forward = _stacked(model.train(), state, inputs, seeds)
+    optimizer = _optimizer(config, model, state)
+    loss_of, mask_generators = LOSSES[config.loss_function], [generator(seed, "dropout") for seed in seeds]
+    steps_per_epoch = -(-len(inputs) // config.batch_size)
+    total = config.epochs * steps_per_epoch
+    checkpoints = checkpoint_steps(config, total)
+    train_losses, val_losses = [], []
+    recent, n_recent = torch.full((len(seeds),), torch.nan, device=device), 1
+
+    for step, rows in enumerate(batches(len(inputs), config.batch_size, seeds)):
+        if step in checkpoints:
+            model.eval()
+            val_losses.append(_mean_loss(loss_of, forward, state, val_inputs, val_targets))
+            train_losses.append(recent / n_recent)
+            recent, n_recent = torch.zeros_like(recent), 0
+            on_checkpoint(step, {name: _kept(tensor) for name, tensor in state.items()})
+        if step == total:
+            break
+        model.train()
+        rows = rows.to(device)  # (S, B)
+        x, y = F.embedding(rows, inputs), F.embedding(rows, targets)  # (S, B, W), (S, B, L)
+        masks = {name: mask(layer, mask_generators, rows) for name, layer in dropouts.items()}
+        outputs = forward({**state, **masks}, x)  # (S, B, L)
+        losses = loss_of(outputs, y).mean(dim=(1, 2))  # (S,)
+        optimizer.zero_grad()
+        losses.sum().backward()  # a seed's weights appear in its own term only
+        optimizer.step()
+        recent += losses.detach() * rows.shape[1]
+        n_recent += rows.shape[1]
+        on_step(step + 1, total)
+
+    steps = np.array(checkpoints)
+    by_seed = (torch.stack(losses, dim=1).cpu().double().numpy() for losses in (train_losses, val_losses))
+    return History(tuple(seeds), steps, steps / steps_per_epoch, *by_seed)
+
+
+def predict(model: nn.Module, state: State, inputs: Tensor) -> Tensor:
+    """Outputs of every seed's network in evaluation mode: inputs ``(N, W)`` in, ``(S, N, L)`` out."""
+    n_seeds = len(next(iter(state.values())))
+    forward = _stacked(model.eval(), state, inputs, range(n_seeds))
+    return torch.cat(list(_evaluated(forward, state, inputs)), dim=1)
+
+
+def _evaluated(forward: Forward, state: State, inputs: Tensor) -> Iterator[Tensor]:
+    """Outputs ``(S, B, L)`` for inputs that all seeds share, some at a time."""
+    n_seeds = len(next(iter(state.values())))
+    for rows in inputs.split(EVALUATION_ROWS):
+        with torch.no_grad():
+            yield forward(state, rows.expand(n_seeds, *rows.shape))
+
+
+def _mean_loss(
+    loss_of: Callable[[Tensor, Tensor], Tensor], forward: Forward, state: State, inputs: Tensor, targets: Tensor
+) -> Tensor:
+    """Loss ``(S,)`` over a whole split, ``(N, W)`` and ``(N, L)``."""
+    pairs = zip(_evaluated(forward, state, inputs), targets.split(EVALUATION_ROWS), strict=True)
+    sums = [loss_of(outputs, truth.expand_as(outputs)).sum(dim=(1, 2)) for outputs, truth in pairs]
+    return torch.stack(sums).sum(dim=0) / targets.numel()
+
+
+def _kept(tensor: Tensor) -> Tensor:
+    """Copy what a checkpoint keeps, on the CPU and in the order of its axes."""
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 def checkpoint_steps(config: TrainingConfig, total: int) -> list[int]:
@@ -128,248 +200,103 @@ def checkpoint_steps(config: TrainingConfig, total: int) -> list[int]:
     return sorted({*range(0, total, interval), total})
 
 
-def predict(model: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
-    """Read spectra with every seed's network, without learning: ``(N, W)`` in, ``(S, N, L)`` out."""
-    model.eval()
-    with torch.no_grad():
-        parts = [stacking.forward(model, state, rows, shared=True) for rows in inputs.split(EVALUATION_ROWS)]
-    return torch.cat(parts, dim=1)
-
-
-def train(
-    config: TrainingConfig,
-    build: Build,
-    train_set: tuple[Tensor, Tensor],
-    val_set: tuple[Tensor, Tensor],
-    *,
-    seeds: Sequence[int],
-    on_checkpoint: OnCheckpoint = lambda step, state: None,
-    on_step: OnStep = lambda step, total: None,
-) -> History:
-    """Train one network a seed.
-
-    Parameters
-    ----------
-    config : TrainingConfig
-        Settings of training.yaml.
-    build : callable
-        Makes one network.
-    train_set, val_set : pair of tensors
-        Inputs ``(N, W)`` and true abundances ``(N, L)``, float32. Nothing is learned from `val_set`.
-    seeds : sequence of int
-        Training seeds; a network each.
-    on_checkpoint : callable
-        Called with the step and all seeds' parameters and buffers ``(S, ...)`` at each checkpoint.
-    on_step : callable
-        Called with the steps done and their total, for a progress bar.
-
-    Returns
-    -------
-    History
-        Seeds that do not fit the batch (see :func:`fits_the_batch`) are trained one after another; a seed whose loss
-        overflows does not disturb the others.
-    """
-    device = choose_device(config.device)
-    model = draws.template(build)
-    inputs, targets, val_inputs, val_targets = (tensor.to(device) for tensor in (*train_set, *val_set))
-    task = _Task(config, build, inputs, targets, val_inputs, val_targets)
-    if fits_the_batch(model):
-        looks = _by_turns(task, _stacks(model, seeds, device), on_step)
-    else:
-        log.info("%s cannot be stacked: its %d seeds are trained one after another", type(model).__name__, len(seeds))
-        looks = _in_turn(task, seeds, on_step)
-    train_loss, val_loss = [], []
-    for step, look in zip(task.checkpoints, looks, strict=True):
-        on_checkpoint(step, look.state)
-        train_loss.append(look.train_loss)
-        val_loss.append(look.val_loss)
-    steps = np.array(task.checkpoints)
-    return History(tuple(seeds), steps, steps / task.steps_per_epoch, _seeds_first(train_loss), _seeds_first(val_loss))
-
-
 def constant_loss(name: str, train: NDArray[np.float64], val: NDArray[np.float64]) -> float:
     """Loss over validation abundances ``(N, L)`` of the best constant of the training split, its mean."""
-    answer = torch.from_numpy(np.broadcast_to(train.mean(axis=0), val.shape).copy())
-    return float(LOSSES[name].value(answer - torch.from_numpy(np.array(val))).mean())
+    constant = torch.from_numpy(np.broadcast_to(train.mean(axis=0), val.shape).copy())
+    return float(LOSSES[name](constant, torch.from_numpy(np.array(val))).mean())
 
 
-@dataclass(frozen=True)
-class _Task:
-    """What is the same for all seeds."""
-
-    config: TrainingConfig
-    build: Build
-    inputs: Tensor
-    targets: Tensor
-    val_inputs: Tensor
-    val_targets: Tensor
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return -(-len(self.inputs) // self.config.batch_size)
-
-    @property
-    def steps(self) -> int:
-        return self.config.epochs * self.steps_per_epoch
-
-    @property
-    def checkpoints(self) -> list[int]:
-        return checkpoint_steps(self.config, self.steps)
-
-    @property
-    def loss(self) -> Loss:
-        return LOSSES[self.config.loss_function]
-
-    def val_loss(self, model: nn.Module, state: State) -> Tensor:
-        """Loss of each seed over the validation split, ``(S,)``."""
-        mean = _MeanLoss(self.loss)
-        for x, y in zip(self.val_inputs.split(LOSS_ROWS), self.val_targets.split(LOSS_ROWS), strict=True):
-            mean.add(predict(model, state, x) - y)
-        return mean.value()
+# --- many networks as one
 
 
-@dataclass(frozen=True)
-class _Look:
-    """S seeds at one checkpoint: their weights, and their losses ``(S,)`` since the one before and on ``val``."""
+def _stacked(model: nn.Module, state: State, inputs: Tensor, seeds: Sequence[int]) -> Forward:
+    """Return the forward pass of all seeds: at once, or one after another where vmap cannot take the network.
 
-    state: State
-    train_loss: Tensor
-    val_loss: Tensor
-
-
-def _joined(looks: Sequence[_Look]) -> _Look:
-    if len(looks) == 1:
-        return looks[0]
-    state = {name: torch.cat([look.state[name] for look in looks]) for name in looks[0].state}
-    losses = (torch.cat([getattr(look, name) for look in looks]) for name in ("train_loss", "val_loss"))
-    return _Look(state, *losses)
-
-
-def _stacks(model: nn.Module, seeds: Sequence[int], device: torch.device) -> list[list[int]]:
-    """Which seeds are stacked together."""
-    size = max(FEWEST_SEEDS, SEEDS_A_THREAD * torch.get_num_threads())
-    if device.type != "cpu" or not stacking.is_a_plain_stack(model):
-        size = len(seeds)  # the overhead of a step is then larger than what the cache can save
-    return [list(seeds[first : first + size]) for first in range(0, len(seeds), size)]
-
-
-def _by_turns(task: _Task, stacks: Sequence[Sequence[int]], on_step: OnStep) -> Iterator[_Look]:
-    """Train several stacks, one after another from each checkpoint to the next, and give their looks together."""
-    done = count(1)
-
-    def advance() -> None:
-        step, rest = divmod(next(done), len(stacks))
-        if rest == 0:
-            on_step(step, task.steps)
-
-    courses = [_course(task, draws.template(task.build), _weights(task, seeds), seeds, advance) for seeds in stacks]
-    yield from map(_joined, zip(*courses, strict=True))
-
-
-def _weights(task: _Task, seeds: Sequence[int]) -> State:
-    drawn = draws.initial_state(task.build, task.config.initialization, seeds)
-    return {name: tensor.to(task.inputs.device) for name, tensor in drawn.items()}
-
-
-def _course(
-    task: _Task, model: nn.Module, initial: State, seeds: Sequence[int], advance: Callable[[], None]
-) -> Iterator[_Look]:
-    """Train one stack; what comes out are its looks at the checkpoints."""
-    config, device = task.config, task.inputs.device
-    model = model.to(device)
-    learner = Learner(model, initial)
-    state = learner.state
-    if not learner.gradients:
-        found = f"{type(model).__name__}, which has nothing to learn"
-        raise config_error("training", "model_type", found, "a network with parameters")
-    update = OPTIMIZERS[config.optimizer](learner.learned, config.learning_rate, config.weight_decay)
-    masks, batches = draws.Masks(model, seeds, device), iter(draws.Batches(len(task.inputs), config.batch_size, seeds))
-    total, checkpoints, loss = task.steps, set(task.checkpoints), task.loss
-    most = len(seeds) * min(len(task.inputs), config.batch_size)
-    spectra, recent = _Table(task.inputs, most, apart=stacking.is_a_plain_stack(model)), _MeanLoss(loss)
-
-    for step in range(total + 1):
-        if step in checkpoints:
-            train_loss = recent.value() if step else torch.full((len(seeds),), torch.nan, device=device)
-            yield _Look(kept(model, state), train_loss, task.val_loss(model, state))
-            recent = _MeanLoss(loss)
-            model.train()
-        if step == total:
-            break
-        rows = next(batches).to(device)  # (S, B)
-        inputs, targets = spectra.take(rows), nn.functional.embedding(rows, task.targets)  # (S, B, W), (S, B, L)
-        residual = learner.read(inputs, masks.draw(rows.shape[1])) - targets  # (S, B, L)
-        recent.add(residual)
-        learner.pull_back(loss.derivative(residual, 1 / residual.shape[1:].numel()))
-        update()
-        advance()
-
-
-class _MeanLoss:
-    """Mean loss of each seed over spectra and all L outputs, whose residuals ``(S, B, L)`` come in parts."""
-
-    def __init__(self, loss: Loss) -> None:
-        self.loss = loss
-        self.held: list[Tensor] = []
-        self.sums: list[Tensor] = []
-        self.n = 0
-
-    def add(self, residual: Tensor) -> None:
-        self.held.append(residual)
-        if len(self.held) * residual.shape[1] >= HELD_ROWS:
-            self._count()
-
-    def value(self) -> Tensor:
-        """Return the mean ``(S,)`` of all that was added."""
-        if self.held:
-            self._count()
-        return torch.stack(self.sums).sum(dim=0) / self.n
-
-    def _count(self) -> None:
-        losses = self.loss.value(torch.cat(self.held, dim=1) if len(self.held) > 1 else self.held[0])
-        self.sums.append(losses.sum(dim=(1, 2)))
-        self.n += losses[0].numel()
-        self.held.clear()
-
-
-class _Table:
-    """Spectra ``(N, W)`` of which every batch is taken into the same memory, at most `rows` at a time.
-
-    Where they may lie `apart`, rows there begin an odd number of a processor's cache lines after each other. Were it a
-    power of two, as in most tables of spectra, they would share few places of the cache, and the gradient of the first
-    layer would take longer. A person's own network may ask for rows without gaps (``x.view``).
+    It takes no dropout of torch's own, no recurrent layers and no control flow that depends on values.
     """
-
-    LINE = 16  # numbers in a line of a processor's cache
-
-    def __init__(self, spectra: Tensor, rows: int, *, apart: bool) -> None:
-        self.spectra, width = spectra, spectra.shape[1]
-        room = (-(-width // self.LINE) | 1) * self.LINE if apart and spectra.device.type == "cpu" else width
-        self.memory = spectra.new_empty(rows, room)[:, :width]
-
-    def take(self, rows: Tensor) -> Tensor:
-        """Spectra ``(S, B, W)`` by their numbers ``(S, B)``; those taken before are gone."""
-        taken = self.memory[: rows.numel()]
-        torch.index_select(self.spectra, 0, rows.flatten(), out=taken)
-        return taken.view(*rows.shape, -1)
+    alone: Forward = lambda weights, x: functional_call(model, weights, (x,))  # noqa: E731
+    together = vmap(alone)
+    try:
+        with torch.no_grad():  # on copies, for layers that count or average while they train
+            together({name: tensor[:1].clone() for name, tensor in state.items()}, inputs[None, :2])
+    except RuntimeError as problem:
+        name, reason = type(model).__name__, str(problem).split(". ")[0]
+        log.info("%s cannot be stacked: its %d seeds run one after another (%s)", name, len(seeds), reason)
+        return partial(_in_turn, alone, [generator(seed, "loop") for seed in seeds])
+    return together
 
 
-def _in_turn(task: _Task, seeds: Sequence[int], on_step: OnStep) -> Iterator[_Look]:
-    """Train one seed after another, and give their looks together."""
-    courses = []
+def _in_turn(alone: Forward, generators: Sequence[torch.Generator], state: State, inputs: Tensor) -> Tensor:
+    """Outputs ``(S, B, L)``, one seed after another; what a network draws comes from its seed's generator."""
+    outputs = []
+    for own, rows, *tensors in zip(generators, inputs, *(tensor.unbind() for tensor in state.values()), strict=True):
+        with borrowed(own):
+            outputs.append(alone(dict(zip(state, tensors, strict=True)), rows))
+    return torch.stack(outputs)
+
+
+def _optimizer(config: TrainingConfig, model: nn.Module, state: State) -> torch.optim.Optimizer:
+    """Return the optimizer of all seeds' parameters, which are made leaves of autograd in `state`."""
+    whole: list[Tensor] = []
+    ragged: list[Tensor] = []
+    for name in (name for name, parameter in model.named_parameters() if parameter.requires_grad):
+        # In memory (in, out), the backward pass gives gradients as they lie and copies nothing: a third of the time.
+        # Networks of a person's own may rely on the usual order.
+        transposed = isinstance(model, MLP) and state[name].dim() == 3
+        leaf = (state[name].mT.contiguous() if transposed else state[name]).requires_grad_()
+        state[name] = leaf.mT if transposed else leaf
+        # The fused update rounds the numbers at the end of a tensor that fill no register in another way than the rest.
+        # Only where no seed has any does a seed's result not depend on how many are beside it.
+        (ragged if leaf[0].numel() % REGISTER else whole).append(leaf)
+    groups = [{"params": whole, "fused": True}, {"params": ragged, "foreach": True}]
+    rates = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    return OPTIMIZERS[config.optimizer]([group for group in groups if group["params"]], **rates)
+
+
+# --- what each seed draws
+
+
+def generator(seed: int, purpose: str) -> torch.Generator:
+    """Return the generator for one purpose (weights, order, dropout, loop) of one training seed."""
+    sequence = np.random.SeedSequence(seed, spawn_key=tuple(purpose.encode()))
+    return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+
+@contextmanager
+def borrowed(own: torch.Generator) -> Iterator[None]:
+    """Let torch's global CPU generator, which constructors and dropout draw from, go on as `own` for a while."""
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(own.get_state())
+        yield
+        own.set_state(torch.get_rng_state())
+
+
+def template(build: Build) -> nn.Module:
+    """Make one network whose weights do not matter, leaving torch's global generator as it was."""
+    with borrowed(torch.Generator().manual_seed(0)):
+        return build()
+
+
+def initial_state(build: Build, initialization: str, seeds: Sequence[int]) -> State:
+    """Initial weights and buffers of every seed, stacked."""
+    networks = []
     for seed in seeds:
-        own = draws.derived_seed(seed, "loop")  # for torch's own dropout, which draws from the global generator
-        with draws.borrowed_generator(own):
-            courses.append(list(_by_turns(task, [[seed]], on_step)))
-    yield from map(_joined, zip(*courses, strict=True))
+        with borrowed(generator(seed, "weights")):
+            networks.append(build())
+            initialize(networks[-1], initialization)
+    parameters, buffers = stack_module_state(networks)
+    return {name: tensor.detach() for name, tensor in {**parameters, **buffers}.items()}
 
 
-def _seeds_first(losses: list[Tensor]) -> NDArray[np.float64]:
-    return torch.stack([loss.cpu().double() for loss in losses], dim=1).numpy()
+def batches(n: int, batch_size: int, seeds: Sequence[int]) -> Iterator[Tensor]:
+    """Endless shuffled batches of row numbers ``(S, B)``; each seed has its own order."""
+    generators = [generator(seed, "order") for seed in seeds]
+    while True:
+        order = torch.stack([torch.randperm(n, generator=own) for own in generators])
+        yield from order.split(batch_size, dim=1)
 
 
-def kept(model: nn.Module, state: State) -> State:
-    """Copy what a checkpoint keeps, on the CPU: parameters and buffers, no dropout masks."""
-    masks = {f"{name}.mask" for name, module in model.named_modules() if isinstance(module, SeededDropout)}
-    whole = torch.contiguous_format
-    return {name: state[name].detach().cpu().clone(memory_format=whole) for name in state if name not in masks}
+def mask(layer: SeededDropout, generators: Sequence[torch.Generator], rows: Tensor) -> Tensor:
+    """Fresh dropout mask ``(S, B, *features)`` for `rows` ``(S, B)``: 0 or 1 / (1 - rate), so that the mean stays 1."""
+    drawn = torch.stack([torch.rand(rows.shape[1], *layer.features, generator=own) for own in generators])
+    return (drawn >= layer.rate).to(rows.device, torch.float32) / (1 - layer.rate)

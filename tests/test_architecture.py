@@ -70,7 +70,7 @@ def test_a_module_imports_only_from_those_above_it(name: str) -> None:
 @pytest.mark.parametrize(
     ("library", "allowed"),
     [
-        ("torch", "models stacking draws optimizers training store stages sweep"),
+        ("torch", "models training store stages sweep"),
         ("matplotlib", "figures plots experiment"),
         ("pandas", "analysis predictions figures store stages variations experiment sweep"),
         ("safetensors", "store"),
@@ -90,9 +90,7 @@ def test_who_may_know_what(library: str, allowed: str) -> None:
     assert {name for name in MODULES - {"explorers"} if library in outside(name)} <= set(allowed.split())
 
 
-@pytest.mark.parametrize(
-    "name", ["physics", "models", "stacking", "draws", "optimizers", "training", "limits", "analysis"]
-)
+@pytest.mark.parametrize("name", ["physics", "models", "training", "limits", "analysis"])
 def test_no_files_where_numbers_are_made(name: str) -> None:
     nodes = [node for path in parts(name) for node in ast.walk(tree(path))]
     called = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}

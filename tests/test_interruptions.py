@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from helpers import NIGHTLY, REPOSITORY, assert_same_results, content, files_in, small_experiment, write_experiment
 
-from spectral_tutorial import Experiment, cli, draws, stacking, store
+from spectral_tutorial import Experiment, cli, store, training
 from spectral_tutorial.folder import ExperimentFolder
 from spectral_tutorial.store import MissingError, StoreError
 
@@ -266,14 +266,16 @@ def test_an_absurd_learning_rate_is_diverged_named_counted_and_kept_out(tmp_path
 def test_one_run_that_diverges_is_named_and_the_others_stand(
     tmp_path: Path, small_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw = draws.initial_state
+    draw = training.initial_state
 
-    def poisoned_for_the_second_seed(build: draws.Build, initialization: str, seeds: Sequence[int]) -> stacking.State:
+    def poisoned_for_the_second_seed(
+        build: training.Build, initialization: str, seeds: Sequence[int]
+    ) -> training.State:
         state = draw(build, initialization, seeds)
         state["0.weight"][list(seeds).index(124)] = 1e30
         return state
 
-    monkeypatch.setattr(draws, "initial_state", poisoned_for_the_second_seed)
+    monkeypatch.setattr(training, "initial_state", poisoned_for_the_second_seed)
     experiment = Experiment.from_yaml(write_experiment(tmp_path))
     report = experiment.gap_report("network")
     status = experiment.seed_status().set_index("training_seed")["status"]

@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from spectral_tutorial import analysis, draws, figures, stacking, training
+from spectral_tutorial import analysis, figures, training
 from spectral_tutorial.data import InputTransform, Spectra
 from spectral_tutorial.explorers import pictures
 from spectral_tutorial.explorers.base import book_folder, picture_tag
@@ -120,9 +120,9 @@ def train_once(
     judged = [experiment.data(split).take(slice(0, JUDGED_ON)) for split in (analysis.ID_SPLIT, analysis.OOD_SPLIT)]
     pairs = [_tensors(transform, spectra) for spectra in (train, *judged)]
     build = experiment.builder(config)
-    model = draws.template(build)
+    model = training.template(build)
 
-    def measure(step: int, state: stacking.State) -> None:
+    def measure(step: int, state: training.State) -> None:
         progress.step.append(step)
         for (inputs, truth), errors in zip(pairs[1:], (progress.known, progress.held), strict=True):
             answer = training.predict(model, state, inputs)[0, :, place]

@@ -16,7 +16,7 @@ import pytest
 import torch
 from helpers import IDLE, shipped
 
-from spectral_tutorial import data, draws, models, training
+from spectral_tutorial import data, models, training
 from spectral_tutorial.data import InputTransform
 
 SEEDS = (123, 124)
@@ -34,7 +34,7 @@ def ours() -> Any:
     for spectra in made.values():
         inputs, targets = transform.transform(spectra.flux), spectra.abundance.astype(np.float32)
         pairs.append((torch.from_numpy(inputs), torch.from_numpy(targets)))
-    build: draws.Build = lambda: models.MLP(1024, 20, config.training.hidden_dims)  # noqa: E731
+    build: training.Build = lambda: models.MLP(1024, 20, config.training.hidden_dims)  # noqa: E731
     return training.train(config.training, build, *pairs, seeds=SEEDS).val_loss[:, -1]
 
 
