@@ -76,6 +76,12 @@ def test_the_environment_takes_its_versions_from_the_lock(project: dict[str, Any
     assert [line for line in dependencies if not isinstance(line, dict)] == [python, "pip"]
 
 
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="only where workers share the tests")
+def test_what_shares_a_fixture_shares_a_worker(request: pytest.FixtureRequest) -> None:
+    """Or each worker would build the book; that was so where pytest and pytest-xdist did not agree."""
+    assert request.node.nodeid.endswith("@test_packaging")
+
+
 def steps(command: str) -> list[str]:
     """Return what a command runs from its virtual environment, without the environment's path."""
     return re.findall(r'(?:\.venv|"\$venv)/bin/([\w-]+)"?([^&\n]*)', command)
