@@ -32,7 +32,7 @@ LIVE = ("ok", "unfinished")
 """What may become of a run whose predictions say something: only these enter medians."""
 
 TRAJECTORY_COLUMNS = [
-    "variant", "data_seed", "training_seed", "checkpoint", "step", "epoch", "split", "component",
+    "method", "data_seed", "training_seed", "checkpoint", "step", "epoch", "split", "component",
     "mse", "bias", "slope",
 ]  # fmt: skip
 REPORT_COLUMNS = [
@@ -110,7 +110,7 @@ def trajectory_rows(
     moments: Sequence[Moments],
     *,
     split: str,
-    variant: str,
+    method: str,
     data_seed: int,
     training_seeds: Sequence[Any],
     steps: ArrayLike,
@@ -126,7 +126,7 @@ def trajectory_rows(
     s, c, k = np.indices(measured["mse"].shape).reshape(3, -1)
     return pd.DataFrame(
         {
-            "variant": variant,
+            "method": method,
             "data_seed": data_seed,
             "training_seed": pd.array(list(training_seeds), dtype="Int64")[s],
             "checkpoint": c,
@@ -190,13 +190,13 @@ def classify(output_std: ArrayLike, val_loss: ArrayLike, constant_loss: float) -
 
 def final(trajectories: pd.DataFrame) -> pd.DataFrame:
     """Keep the rows of each run's last checkpoint: the one that is reported, never the best."""
-    last = trajectories.groupby(["variant", "data_seed"])["step"].transform("max")
+    last = trajectories.groupby(["method", "data_seed"])["step"].transform("max")
     return trajectories[trajectories["step"] == last].reset_index(drop=True)
 
 
 def with_status(trajectories: pd.DataFrame, seed_status: pd.DataFrame) -> pd.DataFrame:
     """Add the column ``status`` of each run; methods without training seeds match each other by having none."""
-    return trajectories.merge(seed_status, on=["variant", "data_seed", "training_seed"], validate="many_to_one")
+    return trajectories.merge(seed_status, on=["method", "data_seed", "training_seed"], validate="many_to_one")
 
 
 def live(trajectories: pd.DataFrame, seed_status: pd.DataFrame) -> pd.DataFrame:
@@ -211,7 +211,7 @@ def gap_report(errors: pd.DataFrame, bound: Mapping[tuple[int, str, str], float]
     Parameters
     ----------
     errors : DataFrame
-        Rows of the last checkpoints, see :func:`final`, of any number of variants, methods and seeds, with their
+        Rows of the last checkpoints, see :func:`final`, of any number of methods and seeds, with their
         status. A method without training seeds has none.
     bound : mapping of (data seed, split, component) to float
         Mean Cramér-Rao bound over the split.
@@ -222,7 +222,7 @@ def gap_report(errors: pd.DataFrame, bound: Mapping[tuple[int, str, str], float]
         Columns ``REPORT_COLUMNS``; medians are NaN where no run lived.
     """
     rows = []
-    for (method, component, split), group in errors.groupby(["variant", "component", "split"], sort=False):
+    for (method, component, split), group in errors.groupby(["method", "component", "split"], sort=False):
         low, median, high = quantiles(group.loc[group["status"].isin(LIVE), "mse"])
         data_seeds = group["data_seed"].unique()
         crlb = np.mean([bound.get((seed, str(split), str(component)), np.nan) for seed in data_seeds])

@@ -140,14 +140,14 @@ class Experiment:
         Returns
         -------
         DataFrame
-            A row a checkpoint of each run: variant, data_seed, training_seed, step, epoch, train_loss, val_loss.
+            A row a checkpoint of each run: method, data_seed, training_seed, step, epoch, train_loss, val_loss.
             Losses are averaged over all L outputs.
         """
         histories = []
         for data_seed in get_network(method).data_seeds(self.config):
             for training_seed, folder in self._stages.runs(method, data_seed).items():
                 history = store.read_table(folder / "history.csv")
-                for name, value in (("training_seed", training_seed), ("data_seed", data_seed), ("variant", method)):
+                for name, value in (("training_seed", training_seed), ("data_seed", data_seed), ("method", method)):
                     history.insert(0, name, value)
                 histories.append(history)
         return pd.concat(histories, ignore_index=True)
@@ -194,7 +194,7 @@ class Experiment:
         return self._table(method, "trajectory")
 
     def seed_status(self, method: str = "network") -> pd.DataFrame:
-        """Return what became of each run: variant, data_seed, training_seed, status."""
+        """Return what became of each run: method, data_seed, training_seed, status."""
         return self._table(method, "seed_status")
 
     def final_errors(self, method: str = "network", split: str = analysis.ID_SPLIT) -> pd.DataFrame:

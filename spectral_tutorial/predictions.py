@@ -75,7 +75,7 @@ def evaluate(
         rows = trajectory_rows(
             moments[split],
             split=split,
-            variant=name,
+            method=name,
             data_seed=data_seed,
             training_seeds=fitted.training_seeds,
             steps=fitted.steps,
@@ -84,7 +84,7 @@ def evaluate(
         )
         tables.append(rows)
     status = fitted.status(moments[ID_SPLIT][-1])
-    seeds = {"variant": name, "data_seed": data_seed, "training_seed": list(fitted.training_seeds), "status": status}
+    seeds = {"method": name, "data_seed": data_seed, "training_seed": list(fitted.training_seeds), "status": status}
     return Evaluation(pd.concat(tables), pd.DataFrame(seeds), predictions)
 
 

@@ -174,7 +174,7 @@ def open_array(path: Path) -> NDArray[Any]:
     return array
 
 
-TEXT_COLUMNS = ("method", "variant", "variation", "component", "split", "status", "place")
+TEXT_COLUMNS = ("method", "variation", "component", "split", "status", "place")
 
 
 def read_table(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:

@@ -155,7 +155,7 @@ class ShippedRun:
 
 @pytest.fixture(scope="session")
 def shipped_run(copy_project: Callable[[], Path]) -> ShippedRun:
-    """The shipped configuration, run once from nothing, with every variant, through the command line."""
+    """The shipped configuration, run once from nothing, with every method, through the command line."""
     folder = copy_project()
     assert not (folder / "book" / "exp").exists()
     command = [sys.executable, "-m", "spectral_tutorial", "run", str(folder / "book" / "meta_config.yaml"), "--all"]
@@ -243,7 +243,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a small experiment (helpers.py), run with every variant: to be read or copied, not changed."""
+    """The folder of a small experiment (helpers.py), run with every method: to be read or copied, not changed."""
     import helpers
 
     from spectral_tutorial import Experiment

@@ -180,5 +180,5 @@ def assert_same_results(exp_a: Path, exp_b: Path) -> None:
 
 
 def shrink_fooled(patch: pytest.MonkeyPatch) -> None:
-    """Let the fooled variant have 3 seeds instead of 32."""
+    """Let the fooled method have 3 seeds instead of 32."""
     patch.setitem(methods.METHODS, "fooled", dataclasses.replace(methods.METHODS["fooled"], n_seeds=3))  # type: ignore[arg-type]

@@ -65,13 +65,13 @@ def test_trajectory_has_a_row_for_each_seed_checkpoint_and_component() -> None:
     for checkpoint, filled in enumerate(moments):
         filled.add(truth, predicted[:, checkpoint])
     table = analysis.trajectory_rows(
-        moments, split="test", variant="network", data_seed=42, training_seeds=[5, 6, 7, 8], steps=[0, 10, 30],
+        moments, split="test", method="network", data_seed=42, training_seeds=[5, 6, 7, 8], steps=[0, 10, 30],
         epochs=[0, 1, 3], components=["comp10", "comp4"],
     )  # fmt: skip
     assert list(table.columns) == analysis.TRAJECTORY_COLUMNS
     assert len(table) == 4 * 3 * 2
     row = table.set_index(["training_seed", "checkpoint", "component"]).loc[(7, 2, "comp4")]
-    assert (row["step"], row["epoch"], row["split"], row["variant"], row["data_seed"]) == (30, 3, "test", "network", 42)
+    assert (row["step"], row["epoch"], row["split"], row["method"], row["data_seed"]) == (30, 3, "test", "network", 42)
     assert row["mse"] == pytest.approx(((predicted[2, 2, :, 1] - truth[:, 1]) ** 2).mean())
     assert row["bias"] == pytest.approx((predicted[2, 2, :, 1] - truth[:, 1]).mean())
 
@@ -107,7 +107,7 @@ def tables(status: dict[int, str], mse: dict[int, float]) -> tuple[pd.DataFrame,
         for place, (step, factor) in enumerate([(0, 0.001), (10, 1.0)])
     ]
     runs = [["network", 42, seed, word] for seed, word in status.items()]
-    columns = ["variant", "data_seed", "training_seed", "status"]
+    columns = ["method", "data_seed", "training_seed", "status"]
     return pd.DataFrame(rows, columns=analysis.TRAJECTORY_COLUMNS), pd.DataFrame(runs, columns=columns)
 
 
@@ -178,7 +178,7 @@ def test_report_of_a_method_without_training_seeds_counts_data_seeds_and_average
         analysis.trajectory_rows(
             [moments],
             split="test",
-            variant="decoder",
+            method="decoder",
             data_seed=seed,
             training_seeds=[pd.NA],
             steps=[0],
@@ -187,7 +187,7 @@ def test_report_of_a_method_without_training_seeds_counts_data_seeds_and_average
         ).assign(mse=error)
         for seed, error in {42: 0.2, 43: 0.4, 44: 0.3}.items()
     ]
-    status = pd.DataFrame({"variant": "decoder", "data_seed": [42, 43, 44], "training_seed": pd.NA, "status": "ok"})
+    status = pd.DataFrame({"method": "decoder", "data_seed": [42, 43, 44], "training_seed": pd.NA, "status": "ok"})
     errors = analysis.with_status(pd.concat(tables), status.astype({"training_seed": "Int64"}))
     report = analysis.gap_report(errors, {(seed, "test", "comp4"): seed / 1000 for seed in (42, 43, 44)})
     (row,) = report.to_dict("records")

@@ -64,10 +64,10 @@ def test_a_run_in_another_process_leaves_the_same_results(tmp_path: Path, small_
     for split in ("train", "val", "test", "oracle_train"):
         folder = Path("data") / "seed-42" / split
         assert_same_results(exp / folder, small_run / "exp" / folder)
-    for variant in ("network", "oracle"):
-        assert_same_results(exp / "analysis" / variant, small_run / "exp" / "analysis" / variant)
+    for method in ("network", "oracle"):
+        assert_same_results(exp / "analysis" / method, small_run / "exp" / "analysis" / method)
         for seed in (123, 124):
-            run = Path("runs") / f"seed-{seed}" / "data-42" / variant
+            run = Path("runs") / f"seed-{seed}" / "data-42" / method
             assert_same_results(exp / run, small_run / "exp" / run)
 
 

@@ -59,16 +59,16 @@ def expected_files(
     files |= {f"data/seed-42/{split}/{name}" for split in (*splits, *shown) for name in arrays}
     for seed in range(42, 47):  # estimators are measured over five data seeds, whose spectra are not kept
         files |= {f"analysis/{method}/data-{seed}/{name}" for method in names_of(Estimator) for name in tables}
-    for variant, checkpoints in steps.items():
-        files |= {f"analysis/{variant}/data-42/{name}" for name in tables}
+    for method, checkpoints in steps.items():
+        files |= {f"analysis/{method}/data-42/{name}" for name in tables}
         kept = ("history.csv", "status.json", *(f"step-{step:06d}.safetensors" for step in checkpoints))
-        trained = n_fooled if variant == "fooled" else 5 if variant in INTERVENTIONS else n_seeds
-        files |= {f"runs/seed-{123 + i}/data-42/{variant}/{name}" for i in range(trained) for name in kept}
+        trained = n_fooled if method == "fooled" else 5 if method in INTERVENTIONS else n_seeds
+        files |= {f"runs/seed-{123 + i}/data-42/{method}/{name}" for i in range(trained) for name in kept}
     return files
 
 
 def test_a_run_leaves_exactly_the_documented_files(small_run: Path) -> None:
-    """128 spectra in batches of 32 over 2 epochs: 8 steps; the fooled variant's 2 batches of 64 over 6: 12 steps."""
+    """128 spectra in batches of 32 over 2 epochs: 8 steps; the fooled method's 2 batches of 64 over 6: 12 steps."""
     exp = small_run / "exp"
     names = files_in(exp)
     left = {int(name[-18:-12]) for name in names if name.startswith("runs/seed-123/data-42/network/step-")}
@@ -90,7 +90,7 @@ def test_the_record_can_itself_be_run(small: Experiment, small_run: Path) -> Non
 
 def test_histories_have_a_row_for_each_checkpoint_of_each_run(small: Experiment) -> None:
     history = small.train()
-    assert list(history) == ["variant", "data_seed", "training_seed", "step", "epoch", "train_loss", "val_loss"]
+    assert list(history) == ["method", "data_seed", "training_seed", "step", "epoch", "train_loss", "val_loss"]
     assert history["training_seed"].unique().tolist() == [123, 124]
     assert not history.duplicated(["training_seed", "step"]).any()
     last = history[history["step"] == 8]
@@ -344,8 +344,8 @@ class TestShipped:
         assert mse["oracle", "test", "comp4"] <= 0.006
 
     def test_no_seed_is_dead_and_there_are_eight(self, exp: Experiment) -> None:
-        for variant in ("network", "oracle"):
-            status = exp.seed_status(variant)
+        for method in ("network", "oracle"):
+            status = exp.seed_status(method)
             assert len(status) >= 8
             assert (status["status"] == "ok").all()
 
@@ -408,7 +408,7 @@ class TestShipped:
         assert ood["observer"] > 0.2 > 100 * ood["observer_oracle"]
         assert ood["ridge_flux"] > 10 * ood["ridge_log"]
         status = pd.concat([exp.seed_status(name) for name in INTERVENTIONS])
-        assert (status.groupby("variant")["status"].apply(lambda words: (words == "ok").sum()) == 5).all()
+        assert (status.groupby("method")["status"].apply(lambda words: (words == "ok").sum()) == 5).all()
 
     def test_other_pairs_and_another_law_reach_the_bound_too(self, exp: Experiment) -> None:
         for name in exp.config.analysis.variations:
@@ -436,7 +436,7 @@ class TestShipped:
 
 def test_what_is_not_there_is_named_with_what_is(small_run: Path) -> None:
     experiment = Experiment.from_yaml(small_run / "meta_config.yaml")
-    with pytest.raises(ValueError, match="no variant 'oracel'; expected one of network, oracle, fooled"):
+    with pytest.raises(ValueError, match="no method 'oracel'; expected one of network, oracle, fooled"):
         experiment.trajectories("oracel")
     with pytest.raises(ValueError, match="no predictions for 'train'; expected one of val, test"):
         experiment.predictions(split="train")

@@ -42,7 +42,7 @@ LANDMARKS = {"costs $1": 0.083, "costs $2": 0.0833, "predict nothing": 1 / 3}
 STEPS_APART = np.array([1, 10, 100, 1000])
 APART = np.array([[0.0, 1e-7, 1e-6, 1e-2], [0.0, 3e-7, 2e-6, 4e-2], [0.0, 2e-7, 9e-6, 1e-1]])
 STATUS = pd.DataFrame(
-    {"variant": "network", "data_seed": 42, "training_seed": [5, 6, 7], "status": ["ok", "dead", "ok"]}
+    {"method": "network", "data_seed": 42, "training_seed": [5, 6, 7], "status": ["ok", "dead", "ok"]}
 )
 ERRORS = ["mse_median", "mse_low", "mse_high", "crlb"]
 
@@ -68,7 +68,7 @@ def make_trajectories(pair):
     keys = list(itertools.product((5, 6, 7), STEPS, ("val", "test"), pair))
     table = pd.DataFrame(keys, columns=["training_seed", "step", "split", "component"])
     random = {"mse": rng.uniform(1e-4, 0.3, len(table)), "slope": rng.uniform(-0.2, 1.1, len(table))}
-    return table.assign(variant="network", data_seed=42, **random)
+    return table.assign(method="network", data_seed=42, **random)
 
 
 def make_everything(pair, names):

@@ -80,7 +80,7 @@ def prints(meta: Path) -> dict[str, str]:
     """Fingerprint of each kind of stage."""
     pipe = Stages(load(meta))
     found = {split: pipe.spectra_stage(split, 42).fingerprint for split in SPLITS}
-    found |= {variant: pipe.run_stages(variant, 42)[123].fingerprint for variant in ("network", "oracle", "fooled")}
+    found |= {method: pipe.run_stages(method, 42)[123].fingerprint for method in ("network", "oracle", "fooled")}
     return found | {"analysis": pipe.prediction_stages("network")[42].fingerprint}
 
 
@@ -271,8 +271,8 @@ def test_another_test_split_trains_the_same_networks(tmp_path: Path, small_run: 
     files["distribution"]["splits"] |= TEST_SPLIT
     compute(write_experiment(tmp_path, files), "network", "oracle")
     for seed in (123, 124):
-        for variant in ("network", "oracle"):
-            run = Path("exp") / "runs" / f"seed-{seed}" / "data-42" / variant
+        for method in ("network", "oracle"):
+            run = Path("exp") / "runs" / f"seed-{seed}" / "data-42" / method
             assert_same_results(tmp_path / run, small_run / run)
 
 
@@ -294,13 +294,13 @@ def test_permuting_the_test_labels_changes_no_prediction(
     shrink_fooled(monkeypatch)
     honest_run = Experiment.from_yaml(small_run / "meta_config.yaml")
     assert_same_results(tmp_path / "exp" / "runs", small_run / "exp" / "runs")
-    for variant in METHODS:
+    for method in METHODS:
         for split in ("val", "test"):
-            one, other = (run.predictions(variant, split) for run in (mislabeled_run, honest_run))
+            one, other = (run.predictions(method, split) for run in (mislabeled_run, honest_run))
             np.testing.assert_array_equal(one.values, other.values)
             assert (one.truth != other.truth).any() == (split == "test")
-        assert mislabeled_run.seed_status(variant).equals(honest_run.seed_status(variant))
-        errors = [run.final_errors(variant, "test")["mse"] for run in (mislabeled_run, honest_run)]
+        assert mislabeled_run.seed_status(method).equals(honest_run.seed_status(method))
+        errors = [run.final_errors(method, "test")["mse"] for run in (mislabeled_run, honest_run)]
         assert not errors[0].equals(errors[1])
 
 
@@ -343,8 +343,8 @@ def test_every_order_of_asking_leaves_the_same_files(
     if everything in order:
         assert_same_results(tmp_path / "exp", small_run / "exp")
     else:
-        for variant in ("network", "oracle", "fooled"):
-            for part in (f"analysis/{variant}", f"runs/seed-123/data-42/{variant}"):
+        for method in ("network", "oracle", "fooled"):
+            for part in (f"analysis/{method}", f"runs/seed-123/data-42/{method}"):
                 assert_same_results(tmp_path / "exp" / part, small_run / "exp" / part)
 
 

@@ -14,8 +14,8 @@ Arguments that come back:
 
 - `reported`, the names of the x and the y component;
 - `report`, a table of method, component, split, mse_median, mse_low, mse_high (whiskers) and crlb;
-- `trajectories`, a table of variant, data_seed, training_seed, step, split, component and a value (mse or slope);
-- `status`, a table of variant, data_seed, training_seed and status: dead and diverged runs are drawn gray and
+- `trajectories`, a table of method, data_seed, training_seed, step, split, component and a value (mse or slope);
+- `status`, a table of method, data_seed, training_seed and status: dead and diverged runs are drawn gray and
   enter no median;
 - `ax`, where to draw instead of in a new figure: a panel, or one for each component; its figure comes back.
 

@@ -20,20 +20,20 @@ from spectral_tutorial.analysis import LIVE
 from spectral_tutorial.figures import base
 from spectral_tutorial.figures.base import COMPONENT_COLORS, DARK, MUTED, STATUS_MARKERS
 
-RUN = ["variant", "data_seed", "training_seed"]
-VARIANT_LINES: dict[str, Any] = {"network": "-", "oracle": (0, (5, 1.5, 1, 1.5)), "fooled": (0, (1, 1.2))}
+RUN = ["method", "data_seed", "training_seed"]
+METHOD_LINES: dict[str, Any] = {"network": "-", "oracle": (0, (5, 1.5, 1, 1.5)), "fooled": (0, (1, 1.2))}
 
 
 @base.styled
 def training_curves(histories: pd.DataFrame, status: pd.DataFrame | None = None) -> Figure:
-    """Draw train and val loss of every seed (thin) and the median (thick), one panel a variant.
+    """Draw train and val loss of every seed (thin) and the median (thick), one panel a method.
 
-    `histories` has columns variant, data_seed, training_seed, step, train_loss, val_loss.
+    `histories` has columns method, data_seed, training_seed, step, train_loss, val_loss.
     """
-    parts = dict(list(base.positive(histories, "train_loss", "val_loss").groupby("variant", sort=False)))
+    parts = dict(list(base.positive(histories, "train_loss", "val_loss").groupby("method", sort=False)))
     figure, (panels,) = base.panels(3.3, columns=len(parts))
-    for ax, variant in zip(panels, parts, strict=True):
-        ax.set(xscale="log", xlabel="training step", title=base.text(variant) if len(parts) > 1 else "")
+    for ax, method in zip(panels, parts, strict=True):
+        ax.set(xscale="log", xlabel="training step", title=base.text(method) if len(parts) > 1 else "")
         base.plain_log(ax.xaxis)
     _curves(
         panels, {name: [_wide(part, f"{name}_loss") for part in parts.values()] for name in ("train", "val")}, status
@@ -209,7 +209,7 @@ def _pair(table: pd.DataFrame, reported: base.Pair | None) -> base.Pair:
 
 
 def _wide(table: pd.DataFrame, value: str, *of: str) -> pd.DataFrame:
-    """One row a run (variant, data seed, training seed), one column a step: of a split and a component, say."""
+    """One row a run (method, data seed, training seed), one column a step: of a split and a component, say."""
     rows = table.set_index(["split", "component"]).loc[[of]] if of else table
     return rows.pivot(index=RUN, columns="step", values=value)
 
@@ -228,23 +228,23 @@ def _run_line(ax: Axes, x: ArrayLike, y: ArrayLike, color: str, state: str) -> N
     ax.plot(x, y, linewidth=0.7, **look)
 
 
-def _median_look(runs: pd.Index, variant: object, split: str) -> tuple[str, Any]:
-    """Name and line style of a variant's median."""
-    several = runs.unique("variant").size > 1
-    name = f"{base.text(variant)}, {base.split_name(split)}" if several else base.split_name(split)
-    return name, VARIANT_LINES.get(str(variant), "-")
+def _median_look(runs: pd.Index, method: object, split: str) -> tuple[str, Any]:
+    """Name and line style of a method's median."""
+    several = runs.unique("method").size > 1
+    name = f"{base.text(method)}, {base.split_name(split)}" if several else base.split_name(split)
+    return name, METHOD_LINES.get(str(method), "-")
 
 
 def _curves(panels: NDArray[Any], tables: Mapping[str, Sequence[pd.DataFrame]], status: pd.DataFrame | None) -> None:
-    """Every run over steps, each variant's median thick and named: of each split a table a panel."""
+    """Every run over steps, each method's median thick and named: of each split a table a panel."""
     lines: list[list[Any]] = [[] for _ in panels]
     for split, k in product(tables, range(len(panels))):
         wide, color = tables[split][k], base.split_color(split)
         states = _states(wide.index, status)
         for state, values in zip(states, wide.to_numpy(), strict=True):
             _run_line(panels[k], wide.columns, values, color, state)
-        for variant, rows in wide[np.isin(states, LIVE)].groupby(level="variant"):
-            median, (name, line) = rows.median(), _median_look(wide.index, variant, split)
+        for method, rows in wide[np.isin(states, LIVE)].groupby(level="method"):
+            median, (name, line) = rows.median(), _median_look(wide.index, method, split)
             panels[k].plot(median.index, median, color=color, linewidth=2.4, linestyle=line)
             lines[k].append((median, name, color))
     base.log_scale(panels, "y")
@@ -255,14 +255,14 @@ def _curves(panels: NDArray[Any], tables: Mapping[str, Sequence[pd.DataFrame]], 
 def _paths(
     ax: Axes, table: pd.DataFrame, value: str, pair: base.Pair, split: str, status: pd.DataFrame | None
 ) -> Iterator[tuple[str, Any, NDArray[Any], NDArray[Any], NDArray[Any]]]:
-    """Every run's path through the plane of two components; yields each variant's median: name, line, x, y, steps."""
+    """Every run's path through the plane of two components; yields each method's median: name, line, x, y, steps."""
     x = _wide(table, value, split, pair[0])
     y = _wide(table, value, split, pair[1]).reindex_like(x)
     states = _states(x.index, status)
     for state, x_run, y_run in zip(states, x.to_numpy(), y.to_numpy(), strict=True):
         _run_line(ax, x_run, y_run, base.split_color(split), state)
-    for variant, rows in x[np.isin(states, LIVE)].groupby(level="variant"):
+    for method, rows in x[np.isin(states, LIVE)].groupby(level="method"):
         median = np.array([x.columns, rows.median(), y.loc[rows.index].median()], float)
         steps, across, up = median[:, np.isfinite(median).all(axis=0)]
         if len(steps):
-            yield *_median_look(x.index, variant, split), across, up, steps
+            yield *_median_look(x.index, method, split), across, up, steps
