@@ -87,9 +87,9 @@ class Stages:
         return physics.World.from_config(self.config.spectra)
 
     @cached_property
-    def _distributions(self) -> dict[str, Split]:
-        """Every split, those of interventions too, which of many lines are so large that they wait to be asked for."""
-        return methods.added_splits(self.config, self.splits) | self.splits
+    def _added(self) -> dict[str, Split]:
+        """Splits of interventions, which of many lines are so large that they wait to be asked for."""
+        return methods.added_splits(self.config, self.splits)
 
     def _resolve(self, name: str, key: str) -> Callable[..., Any]:
         """Return the function or class that a ``module:name`` of the configuration means."""
@@ -130,9 +130,10 @@ class Stages:
         return self.config.spectra.model_dump(mode="json")
 
     def _split(self, name: str) -> Split:
-        if name not in self._distributions:
+        found = self.splits.get(name) or self._added.get(name)
+        if found is None:
             raise LackingError(f"no split {name}: there is no pair of lines but the reported one")
-        return self._distributions[name]
+        return found
 
     def _generate(self, split: str, data_seed: int, room: Callable[..., NDArray[Any]]) -> Spectra:
         """Make spectra anew, in arrays that ``room(shape, dtype, name)`` gives."""

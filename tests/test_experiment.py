@@ -182,7 +182,7 @@ def test_interventions_differ_in_what_they_say(small: Experiment) -> None:
         present = pipe.learned_from(name, 42).abundance > 0
         assert (present.sum(axis=1) == 2).sum() == quarter
         assert not present[:, both].all(axis=1).any()
-    ten, all_of_them = (pipe._distributions[name].distribution.combinations for name in ("some_pairs", "all_pairs"))  # type: ignore[union-attr]
+    ten, all_of_them = (pipe._added[name].distribution.combinations for name in ("some_pairs", "all_pairs"))  # type: ignore[union-attr]
     assert (len(ten), len(all_of_them)) == (10, 14)
     assert METHODS["dropout"].settings(small.config).dropout_rate == 0.1
     assert METHODS["network_flux"].settings(small.config).input_transform == "standardize"
