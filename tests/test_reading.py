@@ -75,7 +75,7 @@ def test_json_nested_thousands_deep_is_damaged(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", [f"lines: {{{BOMB}}}", "lines: " + "[" * 500, "n_bins: &a [*a]"])
 def test_a_recorded_configuration_that_grows_cannot_be_read(tmp_path: Path, text: str) -> None:
     meta = write_experiment(tmp_path)
-    Experiment.from_yaml(meta).generate_data()
+    Experiment.from_yaml(meta)._generate_data()
     (tmp_path / "exp" / "configs" / "synthetic_spectra.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(store.StoreError, match=r"synthetic_spectra.yaml cannot be read"):
         Experiment.from_yaml(meta)
@@ -87,8 +87,8 @@ def test_a_record_says_what_the_files_said(tmp_path: Path) -> None:
     spectra = tmp_path / "configs" / "synthetic_spectra.yaml"
     text = spectra.read_text(encoding="utf-8").replace("label: comp1", "label: '1e-3'").replace("comp2", "010")
     spectra.write_text(text, encoding="utf-8")
-    Experiment.from_yaml(meta).generate_data()
-    Experiment.from_yaml(meta).generate_data()
+    Experiment.from_yaml(meta)._generate_data()
+    Experiment.from_yaml(meta)._generate_data()
     assert load(tmp_path / "exp" / "configs" / "meta_config.yaml").spectra.labels[:2] == ("1e-3", "010")
 
 
@@ -210,7 +210,7 @@ def test_an_experiment_may_lie_in_any_folder(tmp_path: Path, name: str) -> None:
     meta = changed(tmp_path / name, lambda files: files["meta"].update(exp_dir="own"))
     experiment = Experiment.from_yaml(meta, exp_dir=tmp_path / name / "exp")
     inner = experiment.variation("short", {"training.epochs": 1})
-    inner.generate_data()
+    inner._generate_data()
     assert inner.directory == tmp_path / name / "exp" / "variations" / "short"
     assert (inner.directory / "data" / "seed-42").is_dir()
     assert Experiment.from_yaml(meta).directory == tmp_path / name / "own"
