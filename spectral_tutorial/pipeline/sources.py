@@ -10,13 +10,10 @@ from types import ModuleType
 from spectral_tutorial import (
     analysis,
     data,
-    draws,
     methods,
     models,
-    optimizers,
     physics,
     splits,
-    stacking,
     store,
     training,
 )
@@ -41,7 +38,7 @@ def libraries() -> list[str]:
 
 LOADED = {
     module.__name__: store.source_digest(Path(str(module.__file__)))
-    for module in (physics, splits, data, models, stacking, draws, optimizers, training, analysis, methods, answers)
+    for module in (physics, splits, data, models, training, analysis, methods, answers)
 }
 LOADED["spectral_tutorial.estimators"] = store.fingerprint(
     *(store.source_digest(path) for path in sorted(Path(__file__).parents[1].glob("estimators/*.py")))
