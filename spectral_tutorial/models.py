@@ -7,7 +7,7 @@ once. A module of your own is named as ``model_type: "module:Class"`` and is bui
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import psutil
 import torch
@@ -62,6 +62,17 @@ class MLP(nn.Sequential):
             width = hidden
         super().__init__(*layers, nn.Linear(width, n_components))
 
+    def forward_stacked(self, state: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """Outputs ``(S, B, L)`` of S copies for inputs ``(S, B, W)``; `state` has their weights and dropout masks."""
+        for name, layer in self.named_children():
+            if isinstance(layer, nn.Linear):
+                x = torch.baddbmm(state[f"{name}.bias"][:, None], x, state[f"{name}.weight"].mT)
+            elif isinstance(layer, SeededDropout):
+                x = x * state[f"{name}.mask"] if layer.training else x
+            else:
+                x = layer(x)
+        return x
+
 
 class Linear(MLP):
     """One linear map ``W -> L``: no hidden layer, so it cannot express "this one is there, so that one is not"."""
@@ -101,6 +112,15 @@ class CNN(nn.Sequential):
 
 
 MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "cnn": CNN, "linear": Linear}
+
+
+STACKED = (MLP, Linear)
+"""Networks with a forward pass of many copies."""
+
+
+def mask_layers(model: nn.Module) -> dict[str, SeededDropout]:
+    """Return the dropout layers of a network by the names of their masks."""
+    return {f"{name}.mask": layer for name, layer in model.named_modules() if isinstance(layer, SeededDropout)}
 
 
 def initialize(model: nn.Module, how: str) -> None:

@@ -1,9 +1,9 @@
 """One visible loop that trains all seeds at once.
 
-The weights of S networks are stacked along a first axis, and ``torch.func.vmap`` turns the forward pass of one network
-into that of all: each layer becomes one batched matrix product. Seeds share the spectra and nothing else. Initial
-weights, order of the batches and dropout masks come from each seed's own generators, and no operation mixes seeds, so
-that adding a seed changes no other seed's result.
+The weights of S networks are stacked along a first axis, and each layer of all of them is one batched matrix product:
+our own networks write it down, and ``torch.func.vmap`` finds it for others. Seeds share the spectra and nothing else.
+Initial weights, order of the batches and dropout masks come from each seed's own generators, and no operation mixes
+seeds, so that adding a seed changes no other seed's result.
 
 Axes: ``S`` seeds and ``C`` checkpoints first, then ``N`` or ``B`` spectra, ``W`` bins or ``L`` components.
 """
@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 
-from spectral_tutorial.models import MLP, SeededDropout, check_memory, check_shapes, choose_device, initialize
+from spectral_tutorial import models
+from spectral_tutorial.models import SeededDropout, choose_device
 from spectral_tutorial.sections import TrainingConfig
 
 log = logging.getLogger(__name__)
@@ -114,37 +115,31 @@ def train(
         If the device is not there, or the network does not fit the memory, the spectra or the components.
     """
     device = choose_device(config.device)
-    check_memory(config, build, len(seeds), device)
     inputs, targets, val_inputs, val_targets = (tensor.to(device) for tensor in (*train_set, *val_set))
-    model = template(build).to(device)
-    check_shapes(config, model, inputs[:2], targets[:2])
-    dropouts = {f"{name}.mask": m for name, m in model.named_modules() if isinstance(m, SeededDropout)}
-    initial = initial_state(build, config.initialization, seeds)
-    state = {name: tensor.to(device) for name, tensor in initial.items() if name not in dropouts}
-    forward = _stacked(model.train(), state, inputs, seeds)
+    model = _network(config, build, len(seeds), inputs, targets)
+    state = {name: tensor.to(device) for name, tensor in initial_state(build, config.initialization, seeds).items()}
+    forward = _stacked(model, state, inputs, seeds)
     optimizer = _optimizer(config, model, state)
-    loss_of, mask_generators = LOSSES[config.loss_function], [generator(seed, "dropout") for seed in seeds]
+    loss_of, draw_masks = LOSSES[config.loss_function], dropout_masks(model, seeds)
     steps_per_epoch = -(-len(inputs) // config.batch_size)
     total = config.epochs * steps_per_epoch
     checkpoints = checkpoint_steps(config, total)
+    kept = partial(Tensor.to, device="cpu", copy=True, memory_format=torch.contiguous_format)
     train_losses, val_losses = [], []
     recent, n_recent = torch.full((len(seeds),), torch.nan, device=device), 1
 
-    for step, rows in enumerate(batches(len(inputs), config.batch_size, seeds)):
+    for step, rows in enumerate(batches(len(inputs), config.batch_size, seeds, device)):  # (S, B)
         if step in checkpoints:
             model.eval()
             val_losses.append(_mean_loss(loss_of, forward, state, val_inputs, val_targets))
             train_losses.append(recent / n_recent)
             recent, n_recent = torch.zeros_like(recent), 0
-            on_checkpoint(step, {name: _kept(tensor) for name, tensor in state.items()})
+            on_checkpoint(step, {name: kept(tensor.detach()) for name, tensor in state.items()})
         if step == total:
             break
         model.train()
-        rows = rows.to(device)  # (S, B)
         x, y = F.embedding(rows, inputs), F.embedding(rows, targets)  # (S, B, W), (S, B, L)
-        masks = {name: mask(layer, mask_generators, rows) for name, layer in dropouts.items()}
-        outputs = forward({**state, **masks}, x)  # (S, B, L)
-        losses = loss_of(outputs, y).mean(dim=(1, 2))  # (S,)
+        losses = loss_of(forward({**state, **draw_masks(rows)}, x), y).mean(dim=(1, 2))  # (S,)
         optimizer.zero_grad()
         losses.sum().backward()  # a seed's weights appear in its own term only
         optimizer.step()
@@ -152,9 +147,16 @@ def train(
         n_recent += rows.shape[1]
         on_step(step + 1, total)
 
-    steps = np.array(checkpoints)
     by_seed = (torch.stack(losses, dim=1).cpu().double().numpy() for losses in (train_losses, val_losses))
-    return History(tuple(seeds), steps, steps / steps_per_epoch, *by_seed)
+    return History(tuple(seeds), np.array(checkpoints), np.array(checkpoints) / steps_per_epoch, *by_seed)
+
+
+def _network(config: TrainingConfig, build: Build, n_seeds: int, inputs: Tensor, targets: Tensor) -> nn.Module:
+    """Return one network, in training mode, if it fits the memory and the data."""
+    models.check_memory(config, build, n_seeds, inputs.device)
+    model = template(build).to(inputs.device)
+    models.check_shapes(config, model, inputs[:2], targets[:2])
+    return model.train()
 
 
 def predict(model: nn.Module, state: State, inputs: Tensor) -> Tensor:
@@ -181,11 +183,6 @@ def _mean_loss(
     return torch.stack(sums).sum(dim=0) / targets.numel()
 
 
-def _kept(tensor: Tensor) -> Tensor:
-    """Copy what a checkpoint keeps, on the CPU and in the order of its axes."""
-    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-
-
 def checkpoint_steps(config: TrainingConfig, total: int) -> list[int]:
     """Steps at which weights are kept, from 0 to `total`, both included."""
     match config.checkpoint_by:
@@ -200,20 +197,13 @@ def checkpoint_steps(config: TrainingConfig, total: int) -> list[int]:
     return sorted({*range(0, total, interval), total})
 
 
-def constant_loss(name: str, train: NDArray[np.float64], val: NDArray[np.float64]) -> float:
-    """Loss over validation abundances ``(N, L)`` of the best constant of the training split, its mean."""
-    constant = torch.from_numpy(np.broadcast_to(train.mean(axis=0), val.shape).copy())
-    return float(LOSSES[name](constant, torch.from_numpy(np.array(val))).mean())
-
-
-# --- many networks as one
-
-
 def _stacked(model: nn.Module, state: State, inputs: Tensor, seeds: Sequence[int]) -> Forward:
     """Return the forward pass of all seeds: at once, or one after another where vmap cannot take the network.
 
     It takes no dropout of torch's own, no recurrent layers and no control flow that depends on values.
     """
+    if type(model) in models.STACKED:  # they say themselves how, which saves vmap's overhead
+        return model.forward_stacked  # type: ignore[return-value]
     alone: Forward = lambda weights, x: functional_call(model, weights, (x,))  # noqa: E731
     together = vmap(alone)
     try:
@@ -221,7 +211,8 @@ def _stacked(model: nn.Module, state: State, inputs: Tensor, seeds: Sequence[int
             together({name: tensor[:1].clone() for name, tensor in state.items()}, inputs[None, :2])
     except RuntimeError as problem:
         name, reason = type(model).__name__, str(problem).split(". ")[0]
-        log.info("%s cannot be stacked: its %d seeds run one after another (%s)", name, len(seeds), reason)
+        if model.training:  # it is said once
+            log.info("%s cannot be stacked: its %d seeds run one after another (%s)", name, len(seeds), reason)
         return partial(_in_turn, alone, [generator(seed, "loop") for seed in seeds])
     return together
 
@@ -242,7 +233,7 @@ def _optimizer(config: TrainingConfig, model: nn.Module, state: State) -> torch.
     for name in (name for name, parameter in model.named_parameters() if parameter.requires_grad):
         # In memory (in, out), the backward pass gives gradients as they lie and copies nothing: a third of the time.
         # Networks of a person's own may rely on the usual order.
-        transposed = isinstance(model, MLP) and state[name].dim() == 3
+        transposed = type(model) in models.STACKED and state[name].dim() == 3
         leaf = (state[name].mT.contiguous() if transposed else state[name]).requires_grad_()
         state[name] = leaf.mT if transposed else leaf
         # The fused update rounds the numbers at the end of a tensor that fill no register in another way than the rest.
@@ -251,9 +242,6 @@ def _optimizer(config: TrainingConfig, model: nn.Module, state: State) -> torch.
     groups = [{"params": whole, "fused": True}, {"params": ragged, "foreach": True}]
     rates = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     return OPTIMIZERS[config.optimizer]([group for group in groups if group["params"]], **rates)
-
-
-# --- what each seed draws
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
@@ -278,25 +266,32 @@ def template(build: Build) -> nn.Module:
 
 
 def initial_state(build: Build, initialization: str, seeds: Sequence[int]) -> State:
-    """Initial weights and buffers of every seed, stacked."""
+    """Initial weights and buffers of every seed, stacked, without dropout masks."""
     networks = []
     for seed in seeds:
         with borrowed(generator(seed, "weights")):
             networks.append(build())
-            initialize(networks[-1], initialization)
+            models.initialize(networks[-1], initialization)
     parameters, buffers = stack_module_state(networks)
-    return {name: tensor.detach() for name, tensor in {**parameters, **buffers}.items()}
+    masks = models.mask_layers(networks[0])
+    return {name: tensor.detach() for name, tensor in {**parameters, **buffers}.items() if name not in masks}
 
 
-def batches(n: int, batch_size: int, seeds: Sequence[int]) -> Iterator[Tensor]:
+def batches(n: int, batch_size: int, seeds: Sequence[int], device: torch.device) -> Iterator[Tensor]:
     """Endless shuffled batches of row numbers ``(S, B)``; each seed has its own order."""
     generators = [generator(seed, "order") for seed in seeds]
     while True:
         order = torch.stack([torch.randperm(n, generator=own) for own in generators])
-        yield from order.split(batch_size, dim=1)
+        yield from order.to(device).split(batch_size, dim=1)
 
 
-def mask(layer: SeededDropout, generators: Sequence[torch.Generator], rows: Tensor) -> Tensor:
-    """Fresh dropout mask ``(S, B, *features)`` for `rows` ``(S, B)``: 0 or 1 / (1 - rate), so that the mean stays 1."""
-    drawn = torch.stack([torch.rand(rows.shape[1], *layer.features, generator=own) for own in generators])
-    return (drawn >= layer.rate).to(rows.device, torch.float32) / (1 - layer.rate)
+def dropout_masks(model: nn.Module, seeds: Sequence[int]) -> Callable[[Tensor], State]:
+    """Return what draws masks ``(S, B, *features)`` for rows ``(S, B)``: 0 or 1 / (1 - rate), of mean 1."""
+    layers = models.mask_layers(model)
+    generators = [generator(seed, "dropout") for seed in seeds]
+
+    def mask(layer: SeededDropout, rows: Tensor) -> Tensor:
+        drawn = torch.stack([torch.rand(rows.shape[1], *layer.features, generator=own) for own in generators])
+        return (drawn >= layer.rate).to(rows.device, torch.float32) / (1 - layer.rate)
+
+    return lambda rows: {name: mask(layer, rows) for name, layer in layers.items()}

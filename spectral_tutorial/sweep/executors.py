@@ -1,6 +1,6 @@
 """Who computes: this process, other processes of this machine, or the workers of a Dask scheduler.
 
-All but the first are executors, as :mod:`concurrent.futures` calls them. Nothing here knows what the work is.
+All but the first are executors, as ``concurrent.futures`` calls them. Nothing here knows what the work is.
 """
 
 from __future__ import annotations

@@ -188,7 +188,7 @@ class Sweep:
         scheduler : str, optional
             Address of a running Dask scheduler, whose workers are used instead.
         executor : Executor, optional
-            Anything else that :mod:`concurrent.futures` calls so; it is not shut down.
+            Anything else that ``concurrent.futures`` calls so; it is not shut down.
         progress : callable
             Called with the number of finished cells and of all, at the start and with each that is finished.
 
