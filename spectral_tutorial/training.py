@@ -183,6 +183,12 @@ def _mean_loss(
     return torch.stack(sums).sum(dim=0) / targets.numel()
 
 
+def constant_loss(name: str, train: NDArray[np.float64], val: NDArray[np.float64]) -> float:
+    """Loss over validation abundances ``(N, L)`` of the best constant of the training split, its mean."""
+    constant = torch.from_numpy(np.broadcast_to(train.mean(axis=0), val.shape).copy())
+    return float(LOSSES[name](constant, torch.from_numpy(np.array(val))).mean())
+
+
 def checkpoint_steps(config: TrainingConfig, total: int) -> list[int]:
     """Steps at which weights are kept, from 0 to `total`, both included."""
     match config.checkpoint_by:
