@@ -210,9 +210,9 @@ def test_an_experiment_may_lie_in_any_folder(tmp_path: Path, name: str) -> None:
     meta = changed(tmp_path / name, lambda files: files["meta"].update(exp_dir="own"))
     experiment = Experiment.from_yaml(meta, exp_dir=tmp_path / name / "exp")
     inner = experiment.variation("short", {"training.epochs": 1})
-    inner._generate_data()
+    inner.plot("spectral_lines")
     assert inner.directory == tmp_path / name / "exp" / "variations" / "short"
-    assert (inner.directory / "data" / "seed-42").is_dir()
+    assert (inner.directory / "plots" / "spectral_lines.png").is_file()
     assert Experiment.from_yaml(meta).directory == tmp_path / name / "own"
 
 
