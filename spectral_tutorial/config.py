@@ -258,3 +258,6 @@ def _check_splits(config: Config) -> None:
             for label, limits in combination.ranges.items():
                 if broken := spectra.check_flux(lines[label], limits[1]):
                     raise config_error(file, f"{at}.ranges.{label}", show(limits), broken)
+                if spectra.sampling.abundance.distribution == "log_uniform" and limits[0] == 0:
+                    expected = "numbers above 0, as abundances are log_uniform"
+                    raise config_error(file, f"{at}.ranges.{label}", show(limits), expected)

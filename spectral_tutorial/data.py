@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spectral_tutorial import cores
-from spectral_tutorial.physics import World, add_noise
+from spectral_tutorial.physics import World, add_noise, single_precision
+from spectral_tutorial.reading import ConfigError
 from spectral_tutorial.sections import SpectraConfig, Split
 from spectral_tutorial.splits import draw_abundance, draw_sampled
 
@@ -121,7 +122,7 @@ class Spectra:
             truth[name] = np.full(shape, np.nan) if given is None else _numbers(given, name, unit)
             if truth[name].shape != shape:
                 raise ValueError(f"{name} has shape {truth[name].shape}; expected {shape}")
-        return cls(grid, _single_precision(values), labels=labels, **truth)
+        return cls(grid, _checked_flux(values), labels=labels, **truth)
 
 
 def _numbers(values: Any, name: str, unit: str | None = None) -> NDArray[Any]:
@@ -149,7 +150,7 @@ def _without_unit(values: Any, name: str, unit: str | None) -> NDArray[Any]:
         raise ValueError(f"{name}: {problem}; expected {expected}") from None
 
 
-def _single_precision(flux: NDArray[Any]) -> NDArray[np.float32]:
+def _checked_flux(flux: NDArray[Any]) -> NDArray[np.float32]:
     """Flux as it is stored; refuses what is not finite, or would not be the same number in single precision."""
     bad = ~np.isfinite(flux).all(axis=1)
     if bad.any():
@@ -222,6 +223,8 @@ def compose(spectra: Spectra, first: str, second: str, count: int, rng: np.rando
     from scipy.ndimage import uniform_filter1d
     from sklearn.neighbors import NearestNeighbors
 
+    if count == 0:  # a quarter of three spectra
+        return spectra.take(slice(0, 0))
     unit = np.float32(flux_unit(spectra.flux))
     log_flux, present = np.log(np.maximum(spectra.flux / unit, LOG_FLOOR)), spectra.abundance > 0
     alone = [present[:, spectra.labels.index(label)] & (present.sum(axis=1) == 1) for label in (first, second)]
@@ -299,6 +302,11 @@ def generate(
     -------
     Spectra
         Bit for bit the same for the same arguments, on any number of threads.
+
+    Raises
+    ------
+    ConfigError
+        If a person's own function draws no abundances, or lines together exceed single precision.
     """
     shapes = array_shapes(config, split)
     arrays = out if out is not None else {key: np.empty(*shape) for key, shape in shapes.items()}
@@ -311,7 +319,12 @@ def generate(
     def fill(rows: slice) -> None:
         mean = world.mean_flux(arrays["temperature"][rows], arrays["abundance"][rows])
         noise = stream(seed, name, "noise", rows.start // CHUNK)
-        arrays["flux"][rows] = add_noise(mean, arrays["noise_level"][rows], noise)
+        arrays["flux"][rows] = flux = single_precision(add_noise(mean, arrays["noise_level"][rows], noise))
+        if not np.isfinite(flux).all():
+            raise ConfigError(
+                f"split {name}: the lines of a spectrum together multiply its flux beyond single precision (3e38); "
+                "expected weaker lines, or fewer in one place."
+            )
 
     cores.parallel_map(fill, chunks(n, CHUNK))
     return Spectra(wavelength=world.wavelength, labels=world.labels, **arrays)

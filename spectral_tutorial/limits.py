@@ -14,15 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spectral_tutorial.data import Spectra, chunks
-from spectral_tutorial.physics import World, log_continuum
+from spectral_tutorial.physics import DARK, World, log_continuum
 
 Array = NDArray[np.float64]
 
 BLOCK = 512
 """Spectra whose Jacobians are held at a time."""
-
-DARK = float(np.finfo(np.float32).tiny)
-"""Flux below this, the smallest normal number in single precision, shows nothing."""
 
 UNSEEN = 1e-100
 """An abundance whose slopes of log flux are no longer than this leaves no trace, however large it is."""

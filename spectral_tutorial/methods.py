@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from spectral_tutorial.config import Config
 from spectral_tutorial.data import Spectra
 from spectral_tutorial.physics import World
-from spectral_tutorial.sections import Combination, CombinationDistribution, SpectraConfig, Split, TrainingConfig
+from spectral_tutorial.sections import Combination, CombinationDistribution, Split, TrainingConfig
+from spectral_tutorial.splits import LEARNED_FROM, complete
 
 ORIGINAL_TRAINING: Mapping[str, Any] = {
     "model_type": "mlp",
@@ -138,7 +139,7 @@ class Task:
 
     Attributes
     ----------
-    config : SpectraConfig
+    config : Config
         Lines and ranges; only estimators that know some physics look at it.
     labels : tuple of str
         The K components to predict, the two reported ones first.
@@ -146,7 +147,7 @@ class Task:
         The split that it learns from, and held-out spectra of the training distribution, for choosing settings.
     """
 
-    config: SpectraConfig
+    config: Config
     labels: tuple[str, ...]
     train: Spectra
     val: Spectra
@@ -154,7 +155,17 @@ class Task:
     @property
     def world(self) -> World:
         """The forward model."""
-        return World.from_config(self.config)
+        return World.from_config(self.config.spectra)
+
+    @property
+    def abundance_range(self) -> tuple[float, float]:
+        """Lowest and highest abundance of a component that is present, in all splits that are predicted."""
+        splits = complete(self.config.distribution.splits)
+        laws = [split.distribution for name, split in splits.items() if name not in LEARNED_FROM]
+        listed = [one for law in laws if isinstance(law, CombinationDistribution) for one in law.combinations]
+        own = [limits for one in listed for limits in one.ranges.values()]
+        lows, highs = zip(self.config.spectra.sampling.abundance.range, *own, strict=True)
+        return min(lows), max(highs)
 
     def fit(self, estimator: Any) -> Fitted:
         """Fit an estimator to the training split."""
@@ -200,7 +211,8 @@ def _ridge(task: Task, log: bool) -> Fitted:
 def _local(task: Task) -> Fitted:
     from spectral_tutorial.estimators import LocalReader
 
-    lines = [task.config.lines[task.config.index(label)] for label in task.labels]
+    spectra = task.config.spectra
+    lines = [spectra.lines[spectra.index(label)] for label in task.labels]
     centers, widths = [line.center for line in lines], [line.width for line in lines]
     return task.fit(LocalReader(task.world.wavelength, centers, widths))
 
@@ -208,13 +220,15 @@ def _local(task: Task) -> Fitted:
 def _observer(task: Task) -> Fitted:
     from spectral_tutorial.estimators import BayesianObserver
 
-    return task.fit(BayesianObserver(task.world, task.labels, task.config.sampling.abundance.range))
+    sampling = task.config.spectra.sampling
+    return task.fit(BayesianObserver(task.world, task.labels, sampling.abundance.range, sampling.temperature.range))
 
 
 def _synthesis(task: Task) -> Fitted:
     from spectral_tutorial.estimators import AnalysisBySynthesis
 
-    return task.fit(AnalysisBySynthesis(task.world, task.labels))
+    temperatures = task.config.spectra.sampling.temperature.range
+    return task.fit(AnalysisBySynthesis(task.world, task.labels, None, task.abundance_range, temperatures))
 
 
 def _decoder(task: Task, **settings: int) -> Fitted:

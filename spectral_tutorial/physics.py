@@ -37,6 +37,9 @@ WIEN_X = 4.965114231744276
 WIEN_NM_K = HC_OVER_K / WIEN_X
 """Wien's displacement constant in nm K: the continuum peaks at ``WIEN_NM_K / T``."""
 
+DARK = float(np.finfo(np.float32).tiny)
+"""Flux below this, the smallest normal number in single precision, shows nothing."""
+
 
 def wavelength_grid(low: float, high: float, n_bins: int) -> Array:
     """Evenly spaced wavelengths from `low` to `high` nm, both ends included, shape ``(n_bins,)``."""
@@ -180,8 +183,10 @@ class World:
         abundance : array, shape (N, L)
             Abundances, dimensionless.
         """
-        flux = self.factors(abundance)
-        flux *= continuum(self.wavelength, temperature)
+        # Too many strong lines in one place: infinite, and no number where there is no light. The caller sees it.
+        with np.errstate(over="ignore", invalid="ignore"):
+            flux = self.factors(abundance)
+            flux *= continuum(self.wavelength, temperature)
         return flux
 
     def log_jacobian(self, temperature: ArrayLike, abundance: ArrayLike, free: Sequence[int]) -> Array:
@@ -230,3 +235,9 @@ def add_noise(flux: Array, noise_level: ArrayLike, rng: np.random.Generator) -> 
     # Single-precision draws: 1e-7 of a noise level is far below anything the flux, kept as float32, could show.
     normal = rng.standard_normal(flux.shape, dtype=np.float32)
     return flux * (1.0 + np.atleast_1d(noise_level)[:, None] * normal)
+
+
+def single_precision(flux: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Flux as it is stored; infinite where it is too large for that."""
+    with np.errstate(over="ignore"):
+        return flux.astype(np.float32)

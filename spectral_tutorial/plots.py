@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spectral_tutorial import analysis, figures
 from spectral_tutorial.data import Spectra, stream
-from spectral_tutorial.physics import add_noise
+from spectral_tutorial.physics import add_noise, single_precision
 from spectral_tutorial.splits import draw_sampled
 
 
@@ -22,9 +22,9 @@ def _diverse(experiment: Any) -> Spectra:
     share = np.arange(len(world.labels)) % n == np.arange(n)[:, None]
     abundance = share * draw_sampled(sampling.abundance, share.size, rng).reshape(share.shape)
     temperature, noise_level = (draw_sampled(sampled, n, rng) for sampled in (sampling.temperature, sampling.noise))
-    flux = add_noise(world.mean_flux(temperature, abundance), noise_level, rng)
-    truth = {"abundance": abundance, "temperature": temperature, "noise_level": noise_level}
-    return Spectra.from_arrays(world.wavelength, flux, labels=world.labels, **truth)
+    flux = single_precision(add_noise(world.mean_flux(temperature, abundance), noise_level, rng))
+    flux = np.nan_to_num(flux)  # many lines in one place, of which no split may have so many: off the figure
+    return Spectra(world.wavelength, flux, abundance, temperature, noise_level, world.labels)
 
 
 def _live_errors(experiment: Any) -> NDArray[np.float64]:

@@ -185,7 +185,8 @@ class SpectraConfig(Part):
         depth = line.strength * abundance
         rule, kept = "of at least -1 (the flux must not be negative)", -1 <= depth <= 50
         if self.line_law == "beer_lambert":
-            rule, kept = "from -50 to 50", -50 <= depth <= 50
+            # of any two lines in one place the flux still fits into single precision
+            rule, kept = "from -40 to 40", -40 <= depth <= 40
         elif depth > 50:
             rule = "of at most 50"
         return None if kept else f"strength x abundance {rule}, also at the highest abundance {abundance:g}"

@@ -301,7 +301,7 @@ class Stages:
         train, val = self.learned_from(name, data_seed), self.spectra(analysis.ID_SPLIT, data_seed)
         present = np.asarray(train.labels)[(train.abundance != 0).any(axis=0)].tolist()
         labels = dict.fromkeys([*self.reported, *present])  # one that is there and not read would mislead
-        return Task(self.config.spectra, tuple(labels), train, val)
+        return Task(self.config, tuple(labels), train, val)
 
     def estimator(self, name: str, data_seed: int) -> Fitted:
         """Return the fitted estimator of a method."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pydantic
 import pytest
 import yaml
+from helpers import small_experiment, write_experiment
 
 from spectral_tutorial.config import Config, load
 from spectral_tutorial.reading import ConfigError, load_yaml, resolve_callable
@@ -629,3 +630,25 @@ def test_module_name_that_is_taken(tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("def dumps():\n    return 1\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="another module of that name .* expected another name for json.py"):
         resolve_callable("json:dumps", tmp_path)
+
+
+def test_ranges_from_0_of_abundances_with_a_uniform_logarithm_are_refused(tmp_path: Path) -> None:
+    files = small_experiment()
+    files["spectra"]["sampling"]["abundance"] = {"range": [0.1, 1.0], "distribution": "log_uniform"}
+    load(write_experiment(tmp_path, files))
+    files["distribution"]["splits"]["test"]["distribution"]["combinations"][0]["ranges"] = {"comp4": [0, 1]}
+    refused = r"ranges.comp4: found \[0.0, 1.0\]; expected numbers above 0, as abundances are log_uniform"
+    with pytest.raises(ConfigError, match=refused):
+        load(write_experiment(tmp_path, files))
+
+
+def test_an_optical_depth_that_no_single_precision_holds_twice_is_refused(tmp_path: Path) -> None:
+    files = small_experiment()
+    files["spectra"]["line_law"] = "beer_lambert"
+    for strength in (-40, 40):
+        files["spectra"]["lines"][0]["strength"] = strength
+        load(write_experiment(tmp_path, files))
+    for strength in (-41, 41):
+        files["spectra"]["lines"][0]["strength"] = strength
+        with pytest.raises(ConfigError, match="from -40 to 40, also at the highest abundance 1"):
+            load(write_experiment(tmp_path, files))

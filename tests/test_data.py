@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from helpers import combinations, shipped, small_experiment
 from spectral_tutorial import data
 from spectral_tutorial.data import InputTransform, Spectra
 from spectral_tutorial.physics import World
+from spectral_tutorial.reading import ConfigError
 from spectral_tutorial.sections import Sampled, SpectraConfig, Split
 
 WORLD = SpectraConfig.model_validate(small_experiment()["spectra"])
@@ -181,6 +183,26 @@ def test_composed_spectra_hold_both_components_and_the_continuum_of_the_first() 
     # The blank's temperature is only near that of the second spectrum, and smoothing rounds it off at its ends.
     assert np.median(np.abs(error)) < 0.03
     assert np.abs(np.diff(error, axis=1)).max() < 0.02
+
+
+def test_no_composed_spectra_of_none() -> None:
+    assert len(data.compose(generate(), "comp6", "comp4", 0, np.random.default_rng(0))) == 0
+
+
+def test_lines_that_are_together_too_bright_for_single_precision_are_refused() -> None:
+    """Three lines of optical depth -40 in one place make 1e52 times the continuum; two, 5e34."""
+    lines = tuple(line.model_copy(update={"center": 600.0, "strength": 40.0}) for line in WORLD.lines)
+    world = WORLD.model_copy(update={"lines": lines, "line_law": "beer_lambert"})
+    for labels, refused in ((["comp1", "comp2"], False), (["comp1", "comp2", "comp3"], True)):
+        law = combinations(labels)
+        law["combinations"][0]["ranges"] = {label: [1, 1] for label in labels}
+        split = Split.model_validate({"n_samples": 3, "distribution": law})
+        with (
+            pytest.raises(ConfigError, match="split x: the lines .* beyond single precision")
+            if refused
+            else nullcontext()
+        ):
+            assert np.isfinite(data.generate(world, split, name="x", seed=0).flux).all()
 
 
 def test_replacing_the_last_spectra_keeps_the_number_and_the_rest() -> None:

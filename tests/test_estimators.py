@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from spectral_tutorial import data, limits, physics
+from spectral_tutorial import Experiment, data, limits, physics
 from spectral_tutorial.config import load
 from spectral_tutorial.data import LackingError, Spectra, generate
 from spectral_tutorial.estimators import (
@@ -32,6 +32,7 @@ from spectral_tutorial.estimators import (
     physical,
     ridge,
 )
+from spectral_tutorial.methods import Estimator, names_of
 from spectral_tutorial.physics import World
 
 CONFIG = shipped()
@@ -229,6 +230,140 @@ def test_all_twenty_lines_free() -> None:
     )[:, :2]
     assert (squared(reader, test) / standard).mean(axis=0) == pytest.approx(1, abs=0.6)
     assert reader.invert(test.flux).theta.shape == (64, 21)
+
+
+def in_world(folder: Path, change: Callable[[dict[str, Any]], None]) -> Experiment:
+    """The small experiment with another world; `change` is given its five files."""
+    files = small_experiment()
+    change(files)
+    return Experiment.from_yaml(write_experiment(folder, files))
+
+
+def abundances_to_50(files: dict[str, Any]) -> None:
+    files["spectra"]["sampling"]["abundance"]["range"] = [0, 50]
+    for line in files["spectra"]["lines"]:
+        line["strength"] /= 50
+
+
+def emission_50_times_the_continuum(files: dict[str, Any]) -> None:
+    files["spectra"]["sampling"]["abundance"]["range"] = [0, 50]
+    for line in files["spectra"]["lines"]:
+        line["strength"] = abs(line["strength"])
+
+
+def optical_depths_to_35(files: dict[str, Any]) -> None:
+    files["spectra"]["line_law"] = "beer_lambert"
+    abundances_to_50(files)
+    for line in files["spectra"]["lines"]:
+        line["strength"] *= 50
+
+
+def strong_lines_of_small_abundances(files: dict[str, Any]) -> None:
+    files["spectra"]["sampling"]["abundance"]["range"] = [0, 0.001]
+    for line in files["spectra"]["lines"]:
+        line["strength"] *= 1000
+
+
+def ranges_of_their_own(files: dict[str, Any]) -> None:
+    """Abundances of the test that the world's range does not hold."""
+    lines, test = files["spectra"]["lines"], files["distribution"]["splits"]["test"]["distribution"]
+    lines[5]["strength"], lines[3]["strength"] = -0.02, 0.3
+    test["combinations"][0]["ranges"] = {"comp6": [0, 50], "comp4": [0, 20]}
+
+
+def hot_stars(files: dict[str, Any]) -> None:
+    files["spectra"]["sampling"]["temperature"]["range"] = [25000, 35000]
+
+
+def brown_dwarfs(files: dict[str, Any]) -> None:
+    """Whose flux at one end of the grid is a billionth of what it is at the other."""
+    files["spectra"]["sampling"]["temperature"]["range"] = [700, 1000]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        abundances_to_50,
+        emission_50_times_the_continuum,
+        optical_depths_to_35,
+        strong_lines_of_small_abundances,
+        ranges_of_their_own,
+        hot_stars,
+        brown_dwarfs,
+    ],
+)
+def test_the_search_follows_the_world(change: Callable[[dict[str, Any]], None], tmp_path: Path) -> None:
+    """Analysis by synthesis reaches the bound in any world; a box of abundances below 2 and 20,000 K would not."""
+    exp = in_world(tmp_path, change)
+    test = exp.data("test")
+    error = np.square(exp.estimator("synthesis").predict(test.flux)[:, :2] - test.of(*exp.reported))
+    assert (error.mean(axis=0) < 1.6 * exp.bound().mean(axis=0)).all()
+    if change is not ranges_of_their_own:  # an observer believes in what training shows
+        error = np.square(exp.estimator("observer_oracle").predict(test.flux)[:, :2] - test.of(*exp.reported))
+        assert (error.mean(axis=0) < 1.6 * exp.bound().mean(axis=0)).all()
+
+
+def test_spectra_too_dark_for_single_precision_are_refused_where_their_darkness_counts(tmp_path: Path) -> None:
+    def cold(files: dict[str, Any]) -> None:
+        files["spectra"]["sampling"]["temperature"]["range"] = [300, 900]
+
+    exp = in_world(tmp_path, cold)
+    for name in ("synthesis", "observer"):
+        with pytest.raises(LackingError, match="12 of 64 spectra have bins too dark for single precision"):
+            exp.estimator(name).predict(exp.data("test").flux)
+
+
+SAYS_LITTLE: dict[str, tuple[str, Any]] = {
+    "one abundance": ("sampling.abundance.range", [0.5, 0.5]),
+    "one temperature": ("sampling.temperature.range", [5000, 5000]),
+    "no noise": ("sampling.noise", {"range": [0, 0]}),
+    "a line outside of the grid": ("lines.5.center", 100_000),
+    "a line without strength": ("lines.5.strength", 0.0),
+    "lines of one shape": ("lines.5", {"label": "comp6", "center": 891, "width": 30, "strength": -0.4}),
+    "two bins": ("n_bins", 2),
+    "three bins": ("n_bins", 3),
+}
+
+
+@pytest.mark.parametrize("flat", [False, True], ids=["temperatures", "one temperature without noise"])
+@pytest.mark.parametrize("world", list(SAYS_LITTLE))
+def test_worlds_that_say_little_have_finite_predictions(world: str, flat: bool, tmp_path: Path) -> None:
+    """No warning, no singular matrix; an observer keeps to what may be; what cannot be fitted says so."""
+
+    def change(files: dict[str, Any]) -> None:
+        changes = [SAYS_LITTLE[world]]
+        changes += [SAYS_LITTLE["one temperature"], SAYS_LITTLE["no noise"]] if flat else []
+        for key, value in changes:
+            *steps, last = [int(step) if step.isdigit() else step for step in key.split(".")]
+            place: Any = files["spectra"]
+            for step in steps:
+                place = place[step]
+            place[last] = value
+
+    exp = in_world(tmp_path, change)
+    lacking = set()
+    for name in names_of(Estimator):
+        try:
+            found = exp.estimator(name).predict(exp.data("test").flux)
+        except LackingError:
+            lacking.add(name)
+            continue
+        assert np.isfinite(found).all(), name
+        if name.startswith("observer"):
+            assert ((found >= 0) & (found <= 1)).all(), name
+    assert lacking == {
+        "a line outside of the grid": {"local"},
+        "two bins": {"local", "decoder", "decoder_flat"},
+    }.get(world, set())
+
+
+def test_an_observer_that_knows_an_abundance_beforehand_answers_it(tmp_path: Path) -> None:
+    def change(files: dict[str, Any]) -> None:
+        files["spectra"]["sampling"]["abundance"]["range"] = [0.5, 0.5]
+
+    exp = in_world(tmp_path, change)
+    found = exp.estimator("observer_oracle").predict(exp.data("test").flux)
+    assert np.median(np.abs(found - 0.5)) < 1e-6
 
 
 def test_spectra_without_noise_are_read_exactly() -> None:

@@ -31,6 +31,12 @@ def check_both(estimator: BaseEstimator, X: ArrayLike, y: ArrayLike) -> tuple[ND
     return _lit(flux), np.asarray(truth, float).reshape(len(truth), -1)
 
 
+def check_several(flux: NDArray[Any]) -> None:
+    """Refuse a single spectrum, which no regression can learn from."""
+    if len(flux) < 2:
+        raise LackingError(f"found n_samples = {len(flux)}; expected at least 2 spectra to learn from")
+
+
 def _unmasked(values: ArrayLike) -> ArrayLike:
     mask = getattr(values, "mask", None)
     if mask is not None and not callable(mask) and np.any(mask):

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from spectral_tutorial.data import LOG_FLOOR, LackingError, flux_unit
 from spectral_tutorial.estimators.checking import check_both, check_flux
-from spectral_tutorial.estimators.inversion import LEAST_VARIANCE, Array, Inversion, bin_scatter, invert
+from spectral_tutorial.estimators.inversion import LEAST_VARIANCE, Array, Inversion, bin_scatter, invert, solve
 
 FREEDOM = 0.5
 """How far beyond the training range a search may go, in units of that range."""
@@ -178,7 +178,7 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         Raises
         ------
         LackingError
-            If there is no blank spectrum, or none of some component alone.
+            If there are too few blank spectra or bins, or no spectrum of some component alone.
         """
         flux, a = check_both(self, X, y)
         if flux.shape[1] < 3:
@@ -187,6 +187,9 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         flux, a = flux[single], a[single]
         if a.any(axis=1).all() or not a.any(axis=0).all():
             raise LackingError("the training spectra lack a kind; expected blank ones, and each component on its own")
+        if (found := min(np.count_nonzero(~a.any(axis=1)), flux.shape[1])) < self.n_continuum:
+            expected = f"at least {self.n_continuum}, to find as many coordinates of continua"
+            raise LackingError(f"there are {found} blank spectra, or bins; expected {expected}")
         self.flux_unit_ = flux_unit(flux)
         log_flux, weight = _straight_log(flux / flux.dtype.type(self.flux_unit_))
         z = self._start(log_flux, weight, a)
@@ -196,7 +199,7 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         for _ in range(self.n_iter):
             model = _learn(model, rough, weight, z, a)
             before, z = z, _locate(model, rough, z, a)
-            z = (z - z.mean(axis=0)) / z.std(axis=0)  # the coordinate's unit is free: keep it at 1
+            z = (z - z.mean(axis=0)) / _spread(z)  # the coordinate's unit is free
             if np.square(z - before).mean() < SETTLED**2:
                 break
         self.model_ = _learn(model, log_flux, weight, z, a)
@@ -247,7 +250,7 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
 
     def _in_unit(self, X: ArrayLike) -> NDArray:
         flux = check_flux(self, X)
-        return flux / flux.dtype.type(self.flux_unit_)
+        return np.maximum(flux / flux.dtype.type(self.flux_unit_), flux.dtype.type(LOG_FLOOR))  # as in training
 
     def _start(self, log_flux: Array, weight: Array, a: Array) -> Array:
         """Coordinates along the blank spectra's principal components, cleared of what goes with an abundance."""
@@ -260,7 +263,13 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
             rows = a[:, k] != 0
             powers = np.vander(a[rows, k], self.degree + 1)
             z[rows] += center - powers @ np.linalg.lstsq(powers, z[rows], rcond=None)[0]
-        return (z - center) / z.std(axis=0)
+        return (z - center) / _spread(z)
+
+
+def _spread(z: Array) -> Array:
+    """Standard deviation of each coordinate, or 1 where all continua are the same."""
+    spread = z.std(axis=0)
+    return np.where(spread > 0, spread, 1.0)
 
 
 def _straight_log(flux: NDArray) -> tuple[Array, Array]:
@@ -278,7 +287,7 @@ def _learn(model: LogAdditiveModel, log_flux: NDArray, weight: Array, z: Array, 
     normal = weighted.T @ features
     normal[np.diag_indices_from(normal)] *= 1.0 + 1e-12
     moments = weighted.T.astype(log_flux.dtype) @ log_flux
-    return replace(model, templates=np.asarray(np.linalg.solve(normal, moments), np.float64))
+    return replace(model, templates=np.asarray(solve(normal, moments), np.float64))
 
 
 def _locate(model: LogAdditiveModel, log_flux: NDArray, z: Array, a: Array) -> Array:
@@ -286,4 +295,4 @@ def _locate(model: LogAdditiveModel, log_flux: NDArray, z: Array, a: Array) -> A
     slopes, continua = model.continuum_slopes(z), model.continua
     explained = model.features(np.hstack([z, a])) @ (model.templates @ continua.T)
     gradient = slopes @ (log_flux @ continua.T.astype(log_flux.dtype) - explained)[:, :, None]
-    return z + np.linalg.solve(slopes @ (continua @ continua.T) @ slopes.transpose(0, 2, 1), gradient)[:, :, 0]
+    return z + solve(slopes @ (continua @ continua.T) @ slopes.transpose(0, 2, 1), gradient)[:, :, 0]

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spectral_tutorial import cores
 from spectral_tutorial.data import LOG_FLOOR, chunks
+from spectral_tutorial.physics import DARK
 
 Array = NDArray[np.float64]
 
@@ -81,6 +82,14 @@ def bin_scatter(log_flux: Array) -> Array:
     return np.median(np.abs(second), axis=1) / (normal_median * np.sqrt(6.0))
 
 
+def solve(matrix: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
+    """Solution of symmetric systems, the shortest one where there are many: a line that shows nowhere, say."""
+    try:
+        return np.linalg.solve(matrix, right)
+    except np.linalg.LinAlgError:
+        return np.linalg.pinv(matrix, hermitian=True) @ right
+
+
 def invert(
     model: ForwardModel, flux: ArrayLike, starts: ArrayLike, lower: Sequence[float], upper: Sequence[float]
 ) -> Inversion:
@@ -112,11 +121,13 @@ def invert(
     """
     observed, box = np.asarray(flux), (np.asarray(lower, float), np.asarray(upper, float))
     begin = np.asarray(starts, float)
-    log_starts = np.log(model.flux(begin))
+    with np.errstate(divide="ignore"):  # a start without light in some bin fits nothing
+        log_starts = np.log(model.flux(begin))
 
     def search(rows: slice) -> Inversion:
-        block = np.maximum(observed[rows].astype(np.float64), LOG_FLOOR)
-        misfit = np.square(np.log(block)[:, None] - log_starts).sum(axis=2)
+        block = observed[rows].astype(np.float64)
+        log_ratio = np.log(np.maximum(block, DARK))[:, None] - log_starts
+        misfit = np.square(np.maximum(log_ratio, np.log(LOG_FLOOR))).sum(axis=2)
         theta = begin[misfit.argmin(axis=1)]
         rough = _climb(model, block, theta, box, _log_fit, START_TOLERANCE)
         return _climb(model, block, rough.theta, box, _likelihood, TOLERANCE)
@@ -141,7 +152,7 @@ def _likelihood(observed: Array, mean: Array) -> tuple[Array, Array, Array]:
 
 
 def _log_fit(observed: Array, mean: Array) -> tuple[Array, Array, Array]:
-    residual = np.log(observed / mean)
+    residual = np.log(np.maximum(observed / mean, LOG_FLOOR))
     variance = _mean_square(residual)
     return -0.5 * observed.shape[1] * np.log(variance), residual / variance[:, None], 1.0 / variance
 
@@ -179,7 +190,7 @@ def _climb(
 
 def _judge(model: ForwardModel, observed: Array, theta: Array, goal: Goal) -> tuple[Array, Array, Array]:
     mean = model.flux(theta)
-    impossible = ~(mean > 0).all(axis=1)
+    impossible = ~((mean > 0) & (mean < np.inf)).all(axis=1)
     mean[impossible] = 1.0
     objective, score, weight = goal(observed, mean)
     objective[impossible] = -np.inf
@@ -193,6 +204,6 @@ def _step(information: Array, gradient: Array, damping: Array) -> tuple[Array, A
     unit = information / (scale[:, :, None] * scale[:, None, :])
     slope = (gradient / scale)[:, :, None]
     identity = np.eye(gradient.shape[1])
-    gain = 0.5 * (slope * np.linalg.solve(unit + 1e-12 * identity, slope)).sum(axis=(1, 2))
-    step = np.linalg.solve(unit + damping[:, None, None] * identity, slope)[:, :, 0]
+    gain = 0.5 * (slope * solve(unit + 1e-12 * identity, slope)).sum(axis=(1, 2))
+    step = solve(unit + damping[:, None, None] * identity, slope)[:, :, 0]
     return step / scale, gain

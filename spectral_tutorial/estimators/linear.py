@@ -12,8 +12,8 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from spectral_tutorial.data import LOG_FLOOR, brightness, flux_unit
-from spectral_tutorial.estimators.checking import check_both, check_flux
+from spectral_tutorial.data import LOG_FLOOR, LackingError, brightness, flux_unit
+from spectral_tutorial.estimators.checking import check_both, check_flux, check_several
 from spectral_tutorial.estimators.inversion import Array
 
 PENALTIES = tuple(10.0**power for power in np.arange(-2.0, 3.5, 0.5))
@@ -72,6 +72,7 @@ class Flux(TransformerMixin, BaseEstimator):
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn the unit and the number of bins from flux ``(N, W)``."""
         flux = validate_data(self, X)
+        check_several(flux)
         self.unit_ = flux_unit(flux) if self.log else brightness(flux)
         return self
 
@@ -115,7 +116,13 @@ class LocalReader(RegressorMixin, BaseEstimator):
         self.degree = degree
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Learn from flux ``(N, W)`` and abundances ``(N, K)``."""
+        """Learn from flux ``(N, W)`` and abundances ``(N, K)``.
+
+        Raises
+        ------
+        LackingError
+            If there is a single spectrum, or a line around which there are no bins.
+        """
         flux, truth = check_both(self, X, y)
         n_lines = len(np.atleast_1d(np.asarray(self.center)))
         if (flux.shape[1], truth.shape[1]) != (np.size(self.wavelength), n_lines):
@@ -123,6 +130,7 @@ class LocalReader(RegressorMixin, BaseEstimator):
                 f"flux and abundances have shapes {flux.shape} and {truth.shape}; "
                 f"expected (N, {np.size(self.wavelength)}) and (N, {n_lines})"
             )
+        check_several(flux)
         self.flux_unit_ = flux_unit(flux)
         self.maps_ = [
             RidgeCV(PENALTIES, gcv_mode="svd").fit(self._window(flux, k), column) for k, column in enumerate(truth.T)
@@ -140,6 +148,8 @@ class LocalReader(RegressorMixin, BaseEstimator):
         center, width = np.atleast_1d(np.asarray(self.center))[k], np.atleast_1d(np.asarray(self.width))[k]
         distance = (np.asarray(self.wavelength, float) - center) / width
         inside = np.abs(distance) <= REACH
+        if not inside.any():
+            raise LackingError(f"no bin lies within {REACH:g} widths of the line at {center:g} nm")
         window, place = _log(np.asarray(flux[:, inside], float) / self.flux_unit_), distance[inside] / REACH
         beside = np.abs(distance[inside]) > CORE
         powers = np.vander(place, self.degree + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Self
 
@@ -11,38 +12,75 @@ from scipy.special import log_ndtr, logsumexp
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
+from spectral_tutorial.data import LOG_FLOOR, LackingError
 from spectral_tutorial.estimators.checking import check_both, check_flux
 from spectral_tutorial.estimators.inversion import Array, Inversion, invert
-from spectral_tutorial.physics import World
+from spectral_tutorial.physics import DARK, World
+
+Pair = tuple[float, float]
+
+STARS: Pair = (3000.0, 7000.0)
+"""Temperatures in K that are drawn in the world of the book."""
 
 TEMPERATURES = (1000.0, 20000.0)
-"""Temperatures in K that a search may try: far wider than any that is drawn."""
+"""Temperatures in K that any search may try, and twice or half of what a world may draw besides."""
 
-START_TEMPERATURES = np.geomspace(2500.0, 10000.0, 8)
-"""Temperatures in K where a search may start."""
+START_TEMPERATURES = (2500.0, 10000.0)
+"""Temperatures in K between which any search may start, and between those that a world may draw."""
+
+MOST_STARTS = 32
 
 ABUNDANCES = (-1.0, 2.0)
-"""Abundances that a search may try: negative ones too, or the noise of an absent line would only ever add."""
+"""Abundances that any search may try, and the width of a world's range below and above that range besides: negative
+ones too, or the noise of an absent line would only ever add."""
 
 DARKEST = 0.02
-"""No abundance is tried with which a line would leave less than this part of the continuum."""
+"""No abundance is tried with which a line would leave less than this part of the continuum, unless a world draws it."""
+
+DEEPEST = 100.0
+"""No strength x abundance is tried that is larger: no world has more than half of it."""
+
+POINT = 1e-4
+"""A range narrower than this part of an error bar is a single value for all that can be seen."""
+
+UNSEEN = 1e-100
+"""A parameter about which the root of the information is less leaves no trace."""
+
+SINGULAR = 1e-12
+"""Smallest eigenvalue of a scaled information that can be inverted; what is below it counts as this."""
 
 
 class WorldModel:
     """The true forward model as a function of theta = (abundances of the free lines, temperature).
 
     See :class:`~spectral_tutorial.estimators.inversion.ForwardModel`. Lines that are not free are absent.
+
+    Parameters
+    ----------
+    world : World
+        The forward model.
+    free : sequence of int
+        Places of the lines that may be present.
+    abundance_range, temperature_range : pair of float
+        What may be drawn; temperatures in K. A search looks there, and beyond.
     """
 
-    def __init__(self, world: World, free: Sequence[int]) -> None:
+    def __init__(
+        self, world: World, free: Sequence[int], abundance_range: Pair = (0.0, 1.0), temperature_range: Pair = STARS
+    ) -> None:
         self.world, self.free = world, list(free)
-        low, high = (np.full(len(self.free), edge) for edge in ABUNDANCES)
+        self.abundance_range, self.temperature_range = abundance_range, temperature_range
+        (least, most), (cold, hot) = abundance_range, temperature_range
+        size = np.maximum(np.abs(world.strength[self.free]), 1e-9)
+        low = np.maximum(min(ABUNDANCES[0], 2.0 * least - most), -DEEPEST / size)
+        high = np.minimum(max(ABUNDANCES[1], 2.0 * most - least), DEEPEST / size)
         if world.law == "linear":
             strength = world.strength[self.free]
-            edge = (1.0 - DARKEST) / np.maximum(np.abs(strength), 1e-9)
-            low = np.where(strength > 0, np.maximum(low, -edge), low)
-            high = np.where(strength < 0, np.minimum(high, edge), high)
-        self.lower, self.upper = [*low, TEMPERATURES[0]], [*high, TEMPERATURES[1]]
+            darkest = np.clip(0.5 * (1.0 - size * most), LOG_FLOOR, DARKEST)
+            low = np.where(strength > 0, np.maximum(low, -(1.0 - DARKEST) / size), low)
+            high = np.where(strength < 0, np.minimum(high, (1.0 - darkest) / size), high)
+        self.lower = [*low, min(TEMPERATURES[0], 0.5 * cold)]
+        self.upper = [*high, max(TEMPERATURES[1], 2.0 * hot)]
 
     def flux(self, theta: Array) -> Array:
         """Noise-free flux, shape ``(N, W)``."""
@@ -54,9 +92,21 @@ class WorldModel:
         return (jacobian @ score[:, :, None])[:, :, 0], jacobian @ jacobian.transpose(0, 2, 1)
 
     def invert(self, flux: ArrayLike) -> Inversion:
-        """Most likely abundances and temperature of each spectrum."""
-        starts = np.full((len(START_TEMPERATURES), len(self.free) + 1), 0.5)
-        starts[:, -1] = START_TEMPERATURES
+        """Most likely abundances and temperature of each spectrum.
+
+        Raises
+        ------
+        LackingError
+            If a spectrum has a bin without flux: how dark it is, single precision cannot say.
+        """
+        if dark := np.count_nonzero((np.abs(np.asarray(flux)) < DARK).any(axis=1)):
+            raise LackingError(f"{dark} of {len(np.asarray(flux))} spectra have bins too dark for single precision")
+        cold = min(START_TEMPERATURES[0], self.temperature_range[0])
+        hot = max(START_TEMPERATURES[1], self.temperature_range[1])
+        temperatures = np.geomspace(cold, hot, min(MOST_STARTS, 1 + math.ceil(3.5 * math.log2(hot / cold))))
+        starts = np.full((len(temperatures), len(self.free) + 1), 0.5 * sum(self.abundance_range))
+        starts[:, -1] = temperatures
+        starts = np.clip(starts, self.lower, self.upper)
         return invert(self, flux, starts, self.lower, self.upper)
 
     def _abundance(self, theta: Array) -> Array:
@@ -79,16 +129,27 @@ class AnalysisBySynthesis(RegressorMixin, BaseEstimator):
         The K components to report.
     free : sequence of str, optional
         All lines that may be present, the reported ones among them; only those if not given.
+    abundance_range, temperature_range : pair of float
+        What may be drawn; temperatures in K. The search looks there, and as far again beyond.
 
     Notes
     -----
     Fitting a synthetic spectrum for many labels at once: Ting, Conroy, Rix & Cargile 2019 (*The Payne*).
     """
 
-    def __init__(self, world: World, labels: Sequence[str], free: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        labels: Sequence[str],
+        free: Sequence[str] | None = None,
+        abundance_range: Pair = (0.0, 1.0),
+        temperature_range: Pair = STARS,
+    ) -> None:
         self.world = world
         self.labels = labels
         self.free = free
+        self.abundance_range = abundance_range
+        self.temperature_range = temperature_range
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Check the shapes of flux ``(N, W)`` and abundances ``(N, K)``; there is nothing to learn."""
@@ -104,7 +165,7 @@ class AnalysisBySynthesis(RegressorMixin, BaseEstimator):
         check_is_fitted(self, "n_features_in_")
         others = [label for label in self.free or () if label not in self.labels]
         free = self.world.index([*self.labels, *others])
-        return WorldModel(self.world, free).invert(check_flux(self, X))
+        return WorldModel(self.world, free, self.abundance_range, self.temperature_range).invert(check_flux(self, X))
 
 
 class BayesianObserver(RegressorMixin, BaseEstimator):
@@ -131,7 +192,9 @@ class BayesianObserver(RegressorMixin, BaseEstimator):
     labels : sequence of str
         The K components.
     abundance_range : pair of float
-        Lowest and highest abundance of a component that is present.
+        Lowest and highest abundance of a component that is present; more, where training shows more.
+    temperature_range : pair of float
+        Lowest and highest temperature in K: the search looks there, and beyond.
 
     Attributes
     ----------
@@ -139,22 +202,34 @@ class BayesianObserver(RegressorMixin, BaseEstimator):
         The sets of components that occur in training.
     frequency_ : array, shape (H,)
         How often.
+    low_, high_ : array, shape (K,)
+        Lowest and highest abundance of each component, where it is present.
 
     Notes
     -----
     Laplace's approximation of a model's evidence: MacKay 2003.
     """
 
-    def __init__(self, world: World, labels: Sequence[str], abundance_range: tuple[float, float] = (0.0, 1.0)) -> None:
+    def __init__(
+        self,
+        world: World,
+        labels: Sequence[str],
+        abundance_range: Pair = (0.0, 1.0),
+        temperature_range: Pair = STARS,
+    ) -> None:
         self.world = world
         self.labels = labels
         self.abundance_range = abundance_range
+        self.temperature_range = temperature_range
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn from abundances ``(N, K)`` which components occur together, and how often; flux is only checked."""
         truth = _check_columns(self, X, y)
         self.present_, counts = np.unique(truth != 0, axis=0, return_counts=True)
         self.frequency_ = counts / counts.sum()
+        low, high = self.abundance_range
+        self.low_ = np.where(truth != 0, truth, low).min(axis=0, initial=low)
+        self.high_ = truth.max(axis=0, initial=high)
         return self
 
     def predict(self, X: ArrayLike) -> Array:
@@ -171,26 +246,43 @@ class BayesianObserver(RegressorMixin, BaseEstimator):
         flux, lines = check_flux(self, X), np.array(self.world.index(self.labels))
         evidence = np.empty((len(flux), len(self.present_)))
         mean = np.zeros((*evidence.shape, len(self.labels)))
+        widest = float(self.low_.min()), float(self.high_.max())
         for h, present in enumerate(self.present_):
-            top = WorldModel(self.world, lines[present].tolist()).invert(flux)
-            evidence[:, h], mean[:, h, present] = self._integrate(top)
+            top = WorldModel(self.world, lines[present].tolist(), widest, self.temperature_range).invert(flux)
+            evidence[:, h], mean[:, h, present] = _integrate(top, self.low_[present], self.high_[present])
         evidence += np.log(self.frequency_)
         return np.exp(evidence - logsumexp(evidence, axis=1, keepdims=True)), mean
 
-    def _integrate(self, top: Inversion) -> tuple[Array, Array]:
-        """Log of the integral over (a, T), and the mean abundances."""
-        low, high = self.abundance_range
-        size = top.theta.shape[1]
-        covariance = np.linalg.inv(top.information)
-        volume = 0.5 * (size * np.log(2.0 * np.pi) + np.linalg.slogdet(covariance)[1])
-        a, spread = top.theta[:, :-1], np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)[:, :-1])
-        log_mass, mean = _truncated_normal(a, spread, low, high)
-        inside = (log_mass - np.log(high - low)).sum(axis=1)
-        return top.log_likelihood + volume + inside, mean
+
+def _integrate(top: Inversion, low: Array, high: Array) -> tuple[Array, Array]:
+    """Log of the integral over (a, T), and the mean abundances, each uniform between two ends."""
+    size = top.theta.shape[1]
+    covariance = _inverse(top.information)
+    volume = 0.5 * (size * np.log(2.0 * np.pi) + np.linalg.slogdet(covariance)[1])
+    a, spread = top.theta[:, :-1], np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)[:, :-1])
+    # A range much narrower than the error bar, or a single value: no mass is left to see, but its density is.
+    middle, half = 0.5 * (low + high), np.maximum(0.5 * (high - low), POINT * spread)
+    log_mass, mean = _truncated_normal(a, spread, middle - half, middle + half)
+    inside = (log_mass - np.log(2.0 * half)).sum(axis=1)
+    return top.log_likelihood + volume + inside, np.clip(mean, low, high)
 
 
-def _truncated_normal(center: Array, spread: Array, low: float, high: float) -> tuple[Array, Array]:
-    """Log of a normal law's mass between two ends, and its mean there."""
+def _inverse(information: Array) -> Array:
+    """Inverse of each matrix; a direction about which nothing is known gets a very large variance."""
+    scale = np.sqrt(np.diagonal(information, axis1=1, axis2=2))
+    scale = np.where(scale > UNSEEN, scale, 1.0)
+    scale = scale[:, :, None] * scale[:, None, :]
+    values, axes = np.linalg.eigh(information / scale)
+    plain = values[:, 0] > SINGULAR
+    inverse = np.empty_like(information)
+    inverse[plain] = np.linalg.inv(information[plain])
+    axes, values = axes[~plain], np.maximum(values[~plain], SINGULAR)
+    inverse[~plain] = (axes / values[:, None, :]) @ axes.transpose(0, 2, 1) / scale[~plain]
+    return inverse
+
+
+def _truncated_normal(center: Array, spread: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    """Log of a normal distribution's mass between two ends, and its mean there."""
     left, right = (low - center) / spread, (high - center) / spread
     # On the far side of 0 both cumulative probabilities round to 1: mirror those to the other tail.
     mirrored = left > 0
