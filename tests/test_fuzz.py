@@ -15,7 +15,7 @@ from helpers import cases, small_experiment, write_experiment
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectral_tutorial import Experiment
+from spectral_tutorial import Experiment, variations
 from spectral_tutorial.config import Config, ConfigError, load
 from spectral_tutorial.store import StoreError
 
@@ -155,13 +155,13 @@ def use(meta: Path) -> None:
     """Read, open and look at every variation, as far as ``run --all`` gets before it computes."""
     config = load(meta)
     try:
-        experiment = Experiment(config)
+        Experiment(config)
     except StoreError as refusal:
         assert_one_sentence(str(refusal))
         return
     for name in config.analysis.variations:
         assert isinstance(config.variation(name), Config)
-        experiment._asked_in(name)
+    variations.check(config)
 
 
 @pytest.fixture(scope="module")
