@@ -57,6 +57,7 @@ class Experiment:
         self._overwrite = overwrite
         self._stages = Stages(config, overwrite, keep_spectra)
         self._bounds: dict[tuple[str, int], NDArray[np.float64]] = {}
+        self._tables: dict[tuple[str, ...], pd.DataFrame] = {}
 
     @classmethod
     def from_yaml(cls, path: str | Path, *, exp_dir: str | Path | None = None, overwrite: bool = False) -> Experiment:
@@ -68,9 +69,7 @@ class Experiment:
             If one of the five files cannot be used; nothing has been written then.
         """
         config = load(path)
-        if exp_dir is not None:
-            config = config.in_folder(exp_dir)
-        return cls(config, overwrite=overwrite)
+        return cls(config if exp_dir is None else config.in_folder(exp_dir), overwrite=overwrite)
 
     def variation(self, name: str, changes: Mapping[str, Any] | None = None) -> Experiment:
         """Open an experiment that differs from this one in some keys, in the folder ``variations/NAME`` of this one.
@@ -207,8 +206,12 @@ class Experiment:
         return analysis.with_status(analysis.final(self.trajectories(method)), self.seed_status(method))
 
     def _table(self, method: str, table: str) -> pd.DataFrame:
-        parts = [store.read_table(folder / f"{table}.csv") for folder in self._stages.predicted(method).values()]
-        return pd.concat(parts, ignore_index=True)
+        stages = self._stages.predicted(method).values()
+        key = (method, table, *(stage.fingerprint for stage in stages))
+        if key not in self._tables:
+            parts = [store.read_table(stage.directory / f"{table}.csv") for stage in stages]
+            self._tables[key] = pd.concat(parts, ignore_index=True)
+        return self._tables[key].copy()
 
     def predictions(
         self, method: str = "network", split: str = analysis.OOD_SPLIT, *, data_seed: int | None = None
@@ -222,11 +225,11 @@ class Experiment:
             seed, naming what there is.
         """
         self._check_split(split)
-        seed, folders = self._seed(data_seed), self._stages.predicted(method)
-        if seed not in folders:
-            expected = ", ".join(map(str, folders))
+        seed, stages = self._seed(data_seed), self._stages.predicted(method)
+        if seed not in stages:
+            expected = ", ".join(map(str, stages))
             raise ValueError(f"no predictions of {method} for data seed {seed}; expected one of {expected}")
-        values = store.open_array(folders[seed] / f"predictions-{split}.npy")
+        values = store.open_array(stages[seed].directory / f"predictions-{split}.npy")
         truth = self._stages.spectra(split, seed).of(*self.reported)[: values.shape[2]]
         steps = self.trajectories(method)["step"].unique()
         return Predictions(get_method(method).training_seeds(self.config), steps, truth, values, self.reported)
@@ -247,17 +250,14 @@ class Experiment:
         known = dict.fromkeys([*METHODS, *shown])
         finished = [name for name in known if name in shown or self._stages.is_predicted(name)]
         networks = [name for name in finished if isinstance(get_method(name), Network)]
-        tables = {}
-        for file, kind in (("trajectory_data", "trajectory"), ("seed_status", "seed_status")):
-            if networks:
-                tables[file] = pd.concat([self._table(name, kind) for name in networks], ignore_index=True)
-        last = [self._last(name).astype({"training_seed": "Int64"}) for name in finished]
-        errors = pd.concat(last, ignore_index=True)
-        tables["gap_report"] = analysis.gap_report(errors, self._mean_bounds(errors["data_seed"].unique().tolist()))
+        kinds = {"trajectory_data": "trajectory", "seed_status": "seed_status"} if networks else {}
+        tables = {file: pd.concat([self._table(n, kind) for n in networks]) for file, kind in kinds.items()}
+        errors = pd.concat([self._last(n).astype({"training_seed": "Int64"}) for n in finished], ignore_index=True)
+        bounds = self._mean_bounds(errors["data_seed"].unique().tolist())
+        report = tables["gap_report"] = analysis.gap_report(errors, bounds)
         tables["ratio_by_noise"] = self.ratio_by_noise(*finished)
         for name, table in tables.items():
             self._stages.folder.publish(f"analysis/{name}.csv", table.to_csv(index=False).encode())
-        report = tables["gap_report"]
         return pd.concat([report[report["method"] == name] for name in shown], ignore_index=True)
 
     def ratio_by_noise(self, *names: str) -> pd.DataFrame:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import platform
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from shutil import rmtree
@@ -17,7 +15,7 @@ import filelock
 import yaml
 
 from spectral_tutorial.reading import load_json, load_yaml
-from spectral_tutorial.store import STATUS, MissingError, Stage, StoreError, json_bytes, write_atomically
+from spectral_tutorial.store import STATUS, MissingError, Stage, StoreError, json_bytes, versions, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -201,8 +199,7 @@ class ExperimentFolder:
             RECORD_NAMES[name]: yaml.dump(dict(section), Dumper=_Dumper, sort_keys=False, allow_unicode=True).encode()
             for name, section in sections.items()
         }
-        packages = {name: version(name) for name in ("numpy", "torch", "pandas", "spectral-tutorial")}
-        files[VERSIONS] = json_bytes({"python": platform.python_version(), **packages})  # last: the record is complete
+        files[VERSIONS] = versions()  # last: the record is complete
         return files
 
     def _is_ours(self) -> bool:

@@ -8,6 +8,8 @@ once. A module of your own is named as ``model_type: "module:Class"`` and is bui
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
 
 import psutil
 import torch
@@ -15,6 +17,8 @@ from torch import Tensor, nn
 
 from spectral_tutorial.reading import config_error, show
 from spectral_tutorial.sections import SpectraConfig, TrainingConfig
+
+Made = TypeVar("Made")
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 
@@ -144,6 +148,18 @@ def initialize(model: nn.Module, how: str) -> None:
                 nn.init.zeros_(module.bias)
 
 
+def builder(network: Callable[..., Made], spectra: SpectraConfig, training: TrainingConfig) -> Callable[[], Made]:
+    """Return what makes one network of some settings, for spectra such as these."""
+    return partial(
+        network,
+        n_bins=spectra.n_bins,
+        n_components=spectra.n_components,
+        hidden_dims=training.hidden_dims,
+        dropout_rate=training.dropout_rate,
+        activation=training.activation,
+    )
+
+
 def check(network: Callable[..., object], spectra: SpectraConfig, training: TrainingConfig) -> None:
     """Make one network, and let it read two spectra.
 
@@ -152,8 +168,7 @@ def check(network: Callable[..., object], spectra: SpectraConfig, training: Trai
     TypeError
         If it is no torch module, or does not map ``(2, n_bins)`` to ``(2, n_components)``.
     """
-    sizes = {"n_bins": spectra.n_bins, "n_components": spectra.n_components, "hidden_dims": training.hidden_dims}
-    made = network(**sizes, dropout_rate=training.dropout_rate, activation=training.activation)
+    made = builder(network, spectra, training)()
     if not isinstance(made, nn.Module):
         raise TypeError(f"it makes a {type(made).__name__}")
     with torch.no_grad():

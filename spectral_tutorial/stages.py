@@ -250,14 +250,8 @@ class Stages:
     def builder(self, settings: TrainingConfig) -> training.Build:
         """Return what makes one network of the given settings."""
         name = settings.model_type
-        return partial(
-            models.MODELS.get(name) or self._resolve(name, "model_type"),
-            n_bins=self.config.spectra.n_bins,
-            n_components=self.config.spectra.n_components,
-            hidden_dims=settings.hidden_dims,
-            dropout_rate=settings.dropout_rate,
-            activation=settings.activation,
-        )
+        network = models.MODELS.get(name) or self._resolve(name, "model_type")
+        return models.builder(network, self.config.spectra, settings)
 
     def weights(self, name: str, data_seed: int, step: int | None = None) -> training.State:
         """Return the weights of all seeds at a checkpoint, the last by default, stacked along a first axis S."""
@@ -338,11 +332,11 @@ class Stages:
 
     # --- predictions ------------------------------------------------------------------------------------------------
 
-    def predicted(self, name: str) -> dict[int, Path]:
-        """Return, by data seed, folders with ``trajectory.csv``, ``seed_status.csv`` and ``predictions-SPLIT.npy``."""
+    def predicted(self, name: str) -> dict[int, Stage]:
+        """Return, by data seed, stages with ``trajectory.csv``, ``seed_status.csv`` and ``predictions-SPLIT.npy``."""
         stages = self.prediction_stages(name)
         self.folder.produce(stages.values(), "run_analysis", partial(self._predict, name, stages))
-        return {seed: stage.directory for seed, stage in stages.items()}
+        return stages
 
     def is_predicted(self, name: str) -> bool:
         """Whether the predictions of a method are finished, for all its data seeds."""

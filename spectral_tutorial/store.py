@@ -15,11 +15,13 @@ import json
 import logging
 import math
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -126,6 +128,12 @@ def explained(path: Path) -> Iterator[None]:
             f"{path}: cannot be written ({' '.join(str(problem).split())}); "
             f"what was finished before is kept, and the same command goes on from there."
         ) from problem
+
+
+def versions() -> bytes:
+    """Return, as JSON, the versions of Python and of the libraries that decide about results."""
+    packages = {name: version(name) for name in ("numpy", "torch", "pandas", "spectral-tutorial")}
+    return json_bytes({"python": platform.python_version(), **packages})
 
 
 def json_bytes(value: Any) -> bytes:

@@ -57,7 +57,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def nightly(config: pytest.Config) -> bool:
     """Tell whether the nightly tests were asked for."""
-    return "nightly" in config.option.markexpr
+    return "nightly" in config.option.markexpr.replace("not nightly", "")
 
 
 def group(item: Any) -> str:

@@ -6,13 +6,11 @@ import csv
 import io
 import logging
 import math
-import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,13 +20,13 @@ import pandas as pd
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from spectral_tutorial import cores, store
+from spectral_tutorial import cores
 from spectral_tutorial.analysis import REPORT_COLUMNS
 from spectral_tutorial.config import ConfigError, load_yaml
 from spectral_tutorial.config import load as load_experiment
 from spectral_tutorial.folder import held
 from spectral_tutorial.reading import config_error, is_file, show, validate
-from spectral_tutorial.store import StoreError, read_table, write_atomically
+from spectral_tutorial.store import StoreError, read_table, versions, write_atomically
 from spectral_tutorial.sweep.cells import Cell, Outcome, SweepFile, measure, name_of, sentence, text
 from spectral_tutorial.sweep.executors import Processes, dask, on_dask, unordered
 
@@ -55,8 +53,7 @@ def claimed(folder: Path) -> Iterator[None]:
         raise StoreError(f"{folder / FAILURES}: found a file that no sweep wrote; expected none of that name.")
     folder.mkdir(parents=True, exist_ok=True)
     with held(filelock.FileLock(folder / ".lock"), folder):
-        packages = {name: version(name) for name in ("numpy", "torch", "pandas", "spectral-tutorial")}
-        write_atomically(folder / RECORD, store.json_bytes({"python": platform.python_version(), **packages}))
+        write_atomically(folder / RECORD, versions())
         yield
 
 
