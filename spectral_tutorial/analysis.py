@@ -9,7 +9,8 @@ Axes: ``S`` seeds, ``C`` checkpoints, ``N`` spectra, ``K`` reported components.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -17,10 +18,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from spectral_tutorial.data import Spectra
+
 Array = NDArray[np.float64]
 
 ID_SPLIT, OOD_SPLIT = "val", "test"
-"""The split that follows the training law (in-distribution), and the one that does not."""
+"""The split that follows the training distribution (in-distribution), and the one that does not."""
 
 DEAD_STD = 1e-3
 """A network whose outputs for all reported components vary less than this over ``val`` answers with a constant."""
@@ -106,41 +109,127 @@ class Moments:
         return np.sqrt(np.maximum(variance, 0.0))
 
 
+@dataclass(frozen=True)
+class Predictor:
+    """A method that was fitted: S networks at C checkpoints, or an estimator, where both are 1.
+
+    Attributes
+    ----------
+    training_seeds : sequence
+        The S seeds; one ``pandas.NA`` for an estimator.
+    steps, epochs : array, shape (C,)
+        Checkpoints.
+    predict : callable
+        From flux ``(n, W)`` to predictions ``(S, n, K)`` for each checkpoint in turn; outputs beyond the first K, the
+        reported ones, are not looked at.
+    status : callable
+        From the last checkpoint's moments over ``val`` to what became of each seed.
+    """
+
+    training_seeds: Sequence[Any]
+    steps: ArrayLike
+    epochs: ArrayLike
+    predict: Callable[[NDArray[np.float32]], Iterable[NDArray[Any]]]
+    status: Callable[[Moments], list[str]]
+
+
+def one_seed(predict: Callable[[NDArray[np.float32]], NDArray[Any]]) -> Predictor:
+    """Give an estimator, from flux ``(n, W)`` to abundances ``(n, L)``, the axes of networks."""
+    return Predictor([pd.NA], [0], [0], lambda flux: [predict(flux)[None]], lambda val: ["ok"])
+
+
+def evaluate(
+    fitted: Predictor, splits: Mapping[str, Spectra], reported: Sequence[str], kept: int, method: str, data_seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, NDArray[np.float32]]]:
+    """Let a method read some splits, ``val`` among them, in blocks of `kept` spectra.
+
+    Returns
+    -------
+    trajectory, seed_status : DataFrame
+        See :func:`trajectory_rows`, and what became of each training seed.
+    predictions : dict of str to array, shape (S, C, n, K)
+        Of the first n = `kept` spectra of each split.
+    """
+    n_seeds, n_steps, n_reported = len(fitted.training_seeds), np.size(fitted.steps), len(reported)
+    tables, predictions = [], {}
+    for split, spectra in splits.items():
+        truth, flux = spectra.of(*reported), spectra.flux
+        moments = [Moments((n_seeds, n_reported)) for _ in range(n_steps)]
+        predictions[split] = np.empty((n_seeds, n_steps, min(len(flux), kept), n_reported), np.float32)
+        for start in range(0, len(flux), kept):
+            rows = slice(start, start + kept)
+            for checkpoint, predicted in enumerate(fitted.predict(flux[rows])):
+                moments[checkpoint].add(truth[rows], predicted[..., :n_reported])
+                if start == 0:
+                    predictions[split][:, checkpoint] = predicted[..., :n_reported]
+        tables.append(trajectory_rows(moments, fitted, split, reported))
+        if split == ID_SPLIT:
+            status = pd.DataFrame({"training_seed": list(fitted.training_seeds), "status": fitted.status(moments[-1])})
+    trajectory = pd.concat(tables)
+    for table in (trajectory, status):
+        table.insert(0, "data_seed", data_seed)
+        table.insert(0, "method", method)
+    return trajectory, status, predictions
+
+
 def trajectory_rows(
-    moments: Sequence[Moments],
-    *,
-    split: str,
-    method: str,
-    data_seed: int,
-    training_seeds: Sequence[Any],
-    steps: ArrayLike,
-    epochs: ArrayLike,
-    components: Sequence[str],
+    moments: Sequence[Moments], fitted: Predictor, split: str, components: Sequence[str]
 ) -> pd.DataFrame:
     """Error, bias and slope at every checkpoint of every seed, a row each.
 
-    `moments` holds one entry a checkpoint, with axes ``(S, K)``. The seed of a reader without training seeds is
-    ``pandas.NA``.
+    `moments` holds one entry a checkpoint, with axes ``(S, K)``.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``TRAJECTORY_COLUMNS`` without the first two, method and data_seed.
     """
     measured = {name: np.stack([getattr(m, name) for m in moments], axis=1) for name in ("mse", "bias", "slope")}
     s, c, k = np.indices(measured["mse"].shape).reshape(3, -1)
     return pd.DataFrame(
         {
-            "method": method,
-            "data_seed": data_seed,
-            "training_seed": pd.array(list(training_seeds), dtype="Int64")[s],
+            "training_seed": pd.array(list(fitted.training_seeds), dtype="Int64")[s],
             "checkpoint": c,
-            "step": np.asarray(steps)[c],
-            "epoch": np.asarray(epochs)[c],
+            "step": np.asarray(fitted.steps)[c],
+            "epoch": np.asarray(fitted.epochs)[c],
             "split": split,
             "component": np.asarray(components, dtype=object)[k],
             **{name: values.ravel() for name, values in measured.items()},
-        },
-        columns=TRAJECTORY_COLUMNS,
+        }
     )
 
 
-def slopes_by_company(truth: ArrayLike, predicted: ArrayLike, edges: Sequence[float] = FIFTHS) -> pd.Series:
+@dataclass(frozen=True)
+class Predictions:
+    """What a method predicted.
+
+    Attributes
+    ----------
+    training_seeds : tuple of int
+        The S seeds; none for an estimator, where S is 1.
+    steps : array, shape (C,)
+        Optimizer steps at the checkpoints.
+    truth : array, shape (N, K)
+        True abundances of the reported components.
+    values : array, shape (S, C, N, K)
+        Predicted abundances, float32.
+    components : tuple of str
+        Labels of the K reported components.
+    """
+
+    training_seeds: tuple[int, ...]
+    steps: NDArray[np.int64]
+    truth: NDArray[np.float64]
+    values: NDArray[np.float32]
+    components: tuple[str, ...]
+
+    @property
+    def last(self) -> NDArray[np.float32]:
+        """Predictions at the last checkpoint, shape ``(S, N, K)``."""
+        return self.values[:, -1]
+
+
+def slope_by_other_abundance(truth: ArrayLike, predicted: ArrayLike, edges: Sequence[float] = FIFTHS) -> pd.Series:
     """Slope of predicted on true abundance of the second component, by how much there is of the first.
 
     Parameters

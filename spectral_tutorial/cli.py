@@ -35,20 +35,20 @@ def _run(experiment: Experiment, everything: bool) -> None:
 
 
 def _generate(experiment: Experiment, everything: bool) -> None:
-    experiment._generate_data()
+    experiment._generate_all()
 
 
 def _train(experiment: Experiment, everything: bool) -> None:
-    experiment._train(everything)
+    experiment._train_all(everything)
 
 
 def _analyze(experiment: Experiment, everything: bool) -> None:
-    report = experiment._analyze(everything)
+    report = experiment._analyze_all(everything)
     log.info("\n%s", report.to_string(index=False, float_format="{:.3g}".format))
 
 
 def _plot(experiment: Experiment, everything: bool) -> None:
-    experiment._plot()
+    experiment._plot_all()
 
 
 def _validate(experiment: Experiment, everything: bool) -> None:
@@ -73,7 +73,8 @@ def _try_code(config: Config, name: str, file: str, key: str) -> None:
     log.info("%s: %s: %s was imported from %s", file, key, name, getattr(module, "__file__", "Python itself"))
     try:
         if key == "model_type":
-            models.check(resolve_callable(name, config.directory), config.spectra, config.training)
+            build = models.builder(resolve_callable(name, config.directory), config.spectra, config.training)
+            models.check(build(), config.spectra.n_bins, config.spectra.n_components)
         else:
             function = FunctionDistribution(callable=name)
             splits.draw_abundance(function, config.spectra, 2, np.random.default_rng(0), config.directory)

@@ -7,7 +7,7 @@ seed, or asking for more spectra, changes none of the others.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ LOG_FLOOR = 1e-6
 lowest mean flux is near 1e-3."""
 
 
-class LackingError(ValueError):
+class MissingSpectraError(ValueError):
     """The spectra at hand lack a kind that a method learns from."""
 
 
@@ -216,7 +216,7 @@ def compose(spectra: Spectra, first: str, second: str, count: int, rng: np.rando
 
     Raises
     ------
-    LackingError
+    MissingSpectraError
         If there is no blank spectrum, or none of a component alone.
     """
     # Imported here: both add filters to Python's warnings, which importing this package must not do.
@@ -230,7 +230,7 @@ def compose(spectra: Spectra, first: str, second: str, count: int, rng: np.rando
     alone = [present[:, spectra.labels.index(label)] & (present.sum(axis=1) == 1) for label in (first, second)]
     blank = np.flatnonzero(~present.any(axis=1))
     if not (blank.size and all(mask.any() for mask in alone)):
-        raise LackingError(
+        raise MissingSpectraError(
             f"the spectra lack a kind; expected some without lines, with only {first}, with only {second}"
         )
     i, j = (rng.choice(np.flatnonzero(mask), count) for mask in alone)
@@ -261,15 +261,13 @@ def stream(seed: int, split: str, purpose: str, chunk: int = 0) -> np.random.Gen
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-def array_shapes(config: SpectraConfig, split: Split) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Shape and type of each array of a split, so that a caller can make room for them (on disk, say)."""
-    n, double = split.n_samples, np.dtype(np.float64)
-    return {
-        "flux": ((n, config.n_bins), np.dtype(np.float32)),
-        "abundance": ((n, len(config.lines)), double),
-        "temperature": ((n,), double),
-        "noise_level": ((n,), double),
-    }
+Room = Callable[[str, tuple[int, ...], Any], NDArray[Any]]
+"""Makes room for an array: from its name, shape and type to an array that is to be filled, on disk say."""
+
+
+def in_memory(name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Make room for an array in memory."""
+    return np.empty(shape, dtype)
 
 
 def generate(
@@ -279,55 +277,53 @@ def generate(
     name: str,
     seed: int,
     directory: Path = Path(),
-    out: Mapping[str, NDArray[Any]] | None = None,
+    world: World | None = None,
+    room: Room = in_memory,
 ) -> Spectra:
-    """Draw one split.
+    """Draw one split. The same arguments give the same bits, on any number of threads.
 
     Parameters
     ----------
     config : SpectraConfig
         The world, and the ranges of temperature, noise and abundance.
     split : Split
-        How many spectra, and the law of their abundances.
+        How many spectra, and the distribution of their abundances.
     name : str
         The split's name; it names the random streams.
     seed : int
         The data seed.
     directory : Path
-        Where a ``module:function`` law is looked for.
-    out : mapping of str to array, optional
-        Arrays to fill, shaped as :func:`array_shapes` says; made in memory otherwise.
-
-    Returns
-    -------
-    Spectra
-        Bit for bit the same for the same arguments, on any number of threads.
+        Where a ``module:function`` is looked for.
+    world : World, optional
+        The forward model of `config`, where it is built already.
+    room : callable
+        Makes the arrays that are filled.
 
     Raises
     ------
     ConfigError
         If a person's own function draws no abundances, or lines together exceed single precision.
     """
-    shapes = array_shapes(config, split)
-    arrays = out if out is not None else {key: np.empty(*shape) for key, shape in shapes.items()}
-    world, n = World.from_config(config), split.n_samples
-    law_stream = stream(seed, name, "abundance")
-    arrays["abundance"][:] = draw_abundance(split.distribution, config, n, law_stream, directory)
-    for key, sampled in (("temperature", config.sampling.temperature), ("noise_level", config.sampling.noise)):
-        arrays[key][:] = draw_sampled(sampled, n, stream(seed, name, key))
+    world, n = world or World.from_config(config), split.n_samples
+    flux = room("flux", (n, config.n_bins), np.float32)
+    abundance = room("abundance", (n, len(config.lines)), np.float64)
+    temperature, noise_level = (room(key, (n,), np.float64) for key in ("temperature", "noise_level"))
+    abundance[:] = draw_abundance(split.distribution, config, n, stream(seed, name, "abundance"), directory)
+    temperature[:] = draw_sampled(config.sampling.temperature, n, stream(seed, name, "temperature"))
+    noise_level[:] = draw_sampled(config.sampling.noise, n, stream(seed, name, "noise_level"))
 
     def fill(rows: slice) -> None:
-        mean = world.mean_flux(arrays["temperature"][rows], arrays["abundance"][rows])
+        mean = world.mean_flux(temperature[rows], abundance[rows])
         noise = stream(seed, name, "noise", rows.start // CHUNK)
-        arrays["flux"][rows] = flux = single_precision(add_noise(mean, arrays["noise_level"][rows], noise))
-        if not np.isfinite(flux).all():
+        flux[rows] = noisy = single_precision(add_noise(mean, noise_level[rows], noise))
+        if not np.isfinite(noisy).all():
             raise ConfigError(
                 f"split {name}: the lines of a spectrum together multiply its flux beyond single precision (3e38); "
                 "expected weaker lines, or fewer in one place."
             )
 
     cores.parallel_map(fill, chunks(n, CHUNK))
-    return Spectra(wavelength=world.wavelength, labels=world.labels, **arrays)
+    return Spectra(world.wavelength, flux, abundance, temperature, noise_level, world.labels)
 
 
 def chunks(n: int, size: int) -> Iterator[slice]:

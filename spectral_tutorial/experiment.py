@@ -14,24 +14,22 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
-from spectral_tutorial import analysis, figures, limits, store, variations
+from spectral_tutorial import analysis, figures, limits, models, store, variations
+from spectral_tutorial.analysis import ID_SPLIT, OOD_SPLIT, Predictions
 from spectral_tutorial.config import Config, load
-from spectral_tutorial.data import InputTransform, LackingError, Spectra
-from spectral_tutorial.methods import METHODS, Fitted, Method, Network, get_method, get_network, names_of
-from spectral_tutorial.physics import World
+from spectral_tutorial.data import MissingSpectraError
+from spectral_tutorial.methods import METHODS, Fitted, Method, Network, get_estimator, get_method, get_network, names_of
 from spectral_tutorial.plots import PLOTS
-from spectral_tutorial.predictions import Predictions
-from spectral_tutorial.reading import check_name, config_error, show
-from spectral_tutorial.sections import TrainingConfig
+from spectral_tutorial.reading import check_name, config_error
 from spectral_tutorial.stages import KEPT_SPECTRA, Stages
-from spectral_tutorial.training import Build, State
 
 log = logging.getLogger(__name__)
 
 
-class Experiment:
+class Experiment(Stages):
     """A configuration, the folder of its results, and everything that can be asked of them.
 
     Parameters
@@ -43,6 +41,13 @@ class Experiment:
     keep_spectra : bool
         Whether spectra are written down, or made again from their seeds whenever they are asked for.
 
+    Attributes
+    ----------
+    reported : pair of str
+        Labels of the two reported components, x first.
+    world : World
+        The forward model.
+
     Raises
     ------
     StoreError
@@ -50,12 +55,8 @@ class Experiment:
     """
 
     def __init__(self, config: Config, *, overwrite: bool = False, keep_spectra: bool = True) -> None:
-        if not isinstance(config, Config):
-            expected = "a configuration; a file is opened by Experiment.from_yaml(PATH)"
-            raise config_error("Experiment", "", show(config), expected)
-        self.config = config
+        super().__init__(config, overwrite=overwrite, keep_spectra=keep_spectra)
         self._overwrite = overwrite
-        self._stages = Stages(config, overwrite, keep_spectra)
         self._bounds: dict[tuple[str, int], NDArray[np.float64]] = {}
         self._tables: dict[tuple[str, ...], pd.DataFrame] = {}
 
@@ -92,46 +93,14 @@ class Experiment:
         """
         config = self.config.variation(name) if changes is None else self.config.with_changes(changes)
         check_name(name, partial(config_error, "variation", ""), self.config.analysis.variations)
-        with self._stages.folder.claimed():  # the outer experiment is written down before anything lies in it
+        with self._folder.locked():  # the outer experiment is written down before anything lies in it
             inner = config.in_folder(self.directory / "variations" / name)
         return Experiment(inner, overwrite=self._overwrite, keep_spectra=False)
 
     def __repr__(self) -> str:
         return f"Experiment({self.config.file!r} -> {self.directory})"
 
-    @property
-    def directory(self) -> Path:
-        """The folder of the results."""
-        return self.config.exp_dir
-
-    @property
-    def reported(self) -> tuple[str, str]:
-        """Labels of the two reported components, x first."""
-        return self.config.reported
-
-    @property
-    def world(self) -> World:
-        """The forward model."""
-        return self._stages.world
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Names of all splits, ``val`` and ``oracle_train`` included where the file has none."""
-        return tuple(self._stages.splits)
-
-    # --- data and training ------------------------------------------------------------------------------------------
-
-    def data(self, split: str, *, data_seed: int | None = None) -> Spectra:
-        """Return a split's spectra, for the first data seed unless another is named.
-
-        Raises
-        ------
-        ValueError
-            If there is no such split, naming those there are.
-        """
-        if split not in (valid := (*self.splits, *self._stages.added)):
-            raise ValueError(f"no split {split!r}; expected one of {', '.join(valid)}")
-        return self._stages.spectra(split, self._seed(data_seed))
+    # --- training ---------------------------------------------------------------------------------------------------
 
     def train(self, method: str = "network") -> pd.DataFrame:
         """Train what is not trained yet and return the loss histories.
@@ -144,20 +113,12 @@ class Experiment:
         """
         histories = []
         for data_seed in get_network(method).data_seeds(self.config):
-            for training_seed, folder in self._stages.runs(method, data_seed).items():
+            for training_seed, folder in self._runs(method, data_seed).items():
                 history = store.read_table(folder / "history.csv")
                 for name, value in (("training_seed", training_seed), ("data_seed", data_seed), ("method", method)):
                     history.insert(0, name, value)
                 histories.append(history)
         return pd.concat(histories, ignore_index=True)
-
-    def weights(self, method: str = "network", step: int | None = None, *, data_seed: int | None = None) -> State:
-        """Return the weights of all seeds at a checkpoint, the last by default, stacked along a first axis S."""
-        return self._stages.weights(method, self._seed(data_seed), step)
-
-    def transform(self, method: str = "network", *, data_seed: int | None = None) -> InputTransform:
-        """Return what is done to flux before a network reads it, fitted on its training split."""
-        return self._stages.transform(method, self._seed(data_seed))
 
     def outputs(
         self,
@@ -168,23 +129,14 @@ class Experiment:
         data_seed: int | None = None,
     ) -> NDArray[np.float32]:
         """Return what every seed's network makes of flux ``(N, W)`` at a checkpoint: all outputs ``(S, N, L)``."""
+        network = models.template(self.builder(get_network(method).settings(self.config)))
         inputs = self.transform(method, data_seed=data_seed).transform(flux)
-        return self._stages.networks(method, self._seed(data_seed), step)(inputs)
-
-    def builder(self, settings: TrainingConfig) -> Build:
-        """Return what makes one untrained network of some settings, for this experiment's spectra."""
-        return self._stages.builder(settings)
+        state = self.weights(method, step, data_seed=data_seed)
+        return models.predict(network, state, torch.from_numpy(inputs)).numpy()
 
     def estimator(self, method: str, *, data_seed: int | None = None) -> Fitted:
         """Return a method's fitted estimator, an object in scikit-learn's form."""
-        return self._stages.estimator(method, self._seed(data_seed))
-
-    def choice(self, method: str) -> pd.DataFrame | None:
-        """Return the settings that were tried for a method, the chosen ones first; None where nothing is chosen.
-
-        Chosen on the splits train and val of the first data seed, and used for all.
-        """
-        return self._stages.choice(method)
+        return get_estimator(method).fit(self._task(method, self._seed(data_seed)), **self._settings(method))
 
     # --- analysis ---------------------------------------------------------------------------------------------------
 
@@ -196,17 +148,19 @@ class Experiment:
         """Return what became of each run: method, data_seed, training_seed, status."""
         return self._table(method, "seed_status")
 
-    def final_errors(self, method: str = "network", split: str = analysis.ID_SPLIT) -> pd.DataFrame:
+    def final_errors(self, method: str = "network", split: str = ID_SPLIT) -> pd.DataFrame:
         """Each run's row at its last checkpoint, for one evaluation split, with its status."""
         self._check_split(split)
         last = self._last(method)
         return last[last["split"] == split].reset_index(drop=True)
 
     def _last(self, method: str) -> pd.DataFrame:
-        return analysis.with_status(analysis.final(self.trajectories(method)), self.seed_status(method))
+        return analysis.with_status(
+            analysis.final(self._table(method, "trajectory")), self._table(method, "seed_status")
+        )
 
     def _table(self, method: str, table: str) -> pd.DataFrame:
-        stages = self._stages.predicted(method).values()
+        stages = self._predicted(method).values()
         key = (method, table, *(stage.fingerprint for stage in stages))
         if key not in self._tables:
             parts = [store.read_table(stage.directory / f"{table}.csv") for stage in stages]
@@ -214,7 +168,7 @@ class Experiment:
         return self._tables[key].copy()
 
     def predictions(
-        self, method: str = "network", split: str = analysis.OOD_SPLIT, *, data_seed: int | None = None
+        self, method: str = "network", split: str = OOD_SPLIT, *, data_seed: int | None = None
     ) -> Predictions:
         """Return what every seed predicted at every checkpoint, for the first spectra of an evaluation split.
 
@@ -225,13 +179,13 @@ class Experiment:
             seed, naming what there is.
         """
         self._check_split(split)
-        seed, stages = self._seed(data_seed), self._stages.predicted(method)
+        seed, stages = self._seed(data_seed), self._predicted(method)
         if seed not in stages:
             expected = ", ".join(map(str, stages))
             raise ValueError(f"no predictions of {method} for data seed {seed}; expected one of {expected}")
         values = store.open_array(stages[seed].directory / f"predictions-{split}.npy")
-        truth = self._stages.spectra(split, seed).of(*self.reported)[: values.shape[2]]
-        steps = self.trajectories(method)["step"].unique()
+        truth = self._spectra(split, seed).abundance[: values.shape[2], self.world.index(self.reported)]
+        steps = self._table(method, "trajectory")["step"].unique()
         return Predictions(get_method(method).training_seeds(self.config), steps, truth, values, self.reported)
 
     def gap_report(self, *names: str) -> pd.DataFrame:
@@ -246,18 +200,23 @@ class Experiment:
         """
         shown = list(names) or names_of(Method, core=True)
         for name in shown:
-            self.trajectories(name)
+            self._predicted(name)
         known = dict.fromkeys([*METHODS, *shown])
-        finished = [name for name in known if name in shown or self._stages.is_predicted(name)]
+        finished = [name for name in known if name in shown or self._is_predicted(name)]
         networks = [name for name in finished if isinstance(get_method(name), Network)]
         kinds = {"trajectory_data": "trajectory", "seed_status": "seed_status"} if networks else {}
         tables = {file: pd.concat([self._table(n, kind) for n in networks]) for file, kind in kinds.items()}
         errors = pd.concat([self._last(n).astype({"training_seed": "Int64"}) for n in finished], ignore_index=True)
-        bounds = self._mean_bounds(errors["data_seed"].unique().tolist())
+        bounds = {
+            (seed, split, label): float(value)
+            for seed in errors["data_seed"].unique().tolist()
+            for split in self._evaluated
+            for label, value in zip(self.reported, self._bound(split, seed).mean(axis=0), strict=True)
+        }
         report = tables["gap_report"] = analysis.gap_report(errors, bounds)
         tables["ratio_by_noise"] = self.ratio_by_noise(*finished)
         for name, table in tables.items():
-            self._stages.folder.publish(f"analysis/{name}.csv", table.to_csv(index=False).encode())
+            self._folder.publish(f"analysis/{name}.csv", table.to_csv(index=False).encode())
         return pd.concat([report[report["method"] == name] for name in shown], ignore_index=True)
 
     def ratio_by_noise(self, *names: str) -> pd.DataFrame:
@@ -270,25 +229,24 @@ class Experiment:
             data seeds, errors averaged over live training seeds first; low and high, quartiles of what ``all`` is for
             each live run by itself.
         """
-        tables = [self._ratio_by_noise(name) for name in names or names_of(Method, core=True)]
+        tables = []
+        for name in names or names_of(Method, core=True):
+            status, parts = self.seed_status(name), []
+            for seed in self._predicted(name):
+                predictions = self.predictions(name, data_seed=seed)
+                alive = status.loc[status["data_seed"] == seed, "status"].isin(analysis.LIVE).to_numpy()
+                error = np.square(predictions.last[alive] - predictions.truth)
+                noise = self._spectra(OOD_SPLIT, seed).noise_level[: error.shape[1]]
+                parts.append((error, self._bound(OOD_SPLIT, seed), noise))
+            table = analysis.pooled_ratio_by_noise(parts)
+            table.insert(0, "component", self.reported)
+            table.insert(0, "method", name)
+            tables.append(table)
         return pd.concat(tables, ignore_index=True)
-
-    def _ratio_by_noise(self, name: str) -> pd.DataFrame:
-        split, parts = analysis.OOD_SPLIT, []
-        for seed in self._stages.predicted(name):
-            predictions, status = self.predictions(name, data_seed=seed), self.seed_status(name)
-            alive = status.loc[status["data_seed"] == seed, "status"].isin(analysis.LIVE).to_numpy()
-            error = np.square(predictions.last[alive] - predictions.truth)
-            noise = self._stages.spectra(split, seed).noise_level[: error.shape[1]]
-            parts.append((error, self.bound(split, data_seed=seed), noise))
-        table = analysis.pooled_ratio_by_noise(parts)
-        table.insert(0, "component", self.reported)
-        table.insert(0, "method", name)
-        return table
 
     def bound(
         self,
-        split: str = analysis.OOD_SPLIT,
+        split: str = OOD_SPLIT,
         *,
         data_seed: int | None = None,
         continuum: NDArray[np.float64] | None = None,
@@ -302,70 +260,59 @@ class Experiment:
         -------
         array, shape (N, K)
         """
-        key = (split, self._seed(data_seed))
-        if continuum is not None or key not in self._bounds:
-            some = self.data(split, data_seed=data_seed).take(slice(0, KEPT_SPECTRA))
-            star = (some.temperature, some.abundance, some.noise_level)
-            bound = limits.cramer_rao(self.world, *star, self.world.index(self.reported), continuum)
-            if continuum is not None:
-                return bound
-            self._bounds[key] = bound
-        return self._bounds[key]
+        self._check_known(split)
+        return self._bound(split, self._seed(data_seed), continuum)
 
-    def _mean_bounds(self, data_seeds: Iterable[int]) -> dict[tuple[int, str, str], float]:
-        return {
-            (seed, split, label): float(value)
-            for seed in data_seeds
-            for split in self._stages.evaluated
-            for label, value in zip(self.reported, self.bound(split, data_seed=seed).mean(axis=0), strict=True)
-        }
+    def _bound(self, split: str, seed: int, continuum: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        if continuum is None and (split, seed) in self._bounds:
+            return self._bounds[split, seed]
+        spectra, some, places = self._spectra(split, seed), slice(0, KEPT_SPECTRA), self.world.index(self.reported)
+        star = spectra.temperature[some], spectra.abundance[some], spectra.noise_level[some]
+        bound = limits.cramer_rao(self.world, *star, places, continuum)
+        if continuum is None:
+            self._bounds[split, seed] = bound
+        return bound
 
     @property
     def reference_points(self) -> dict[str, NDArray[np.float64]]:
-        """Landmarks of the error plane: readers that do not look at the spectrum, judged on ``test``."""
-        return limits.reference_points(
-            *(self.data(split).of(*self.reported) for split in ("train", analysis.OOD_SPLIT))
-        )
-
-    def _seed(self, data_seed: int | None) -> int:
-        seed = self.config.meta.data_seed[0] if data_seed is None else data_seed
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-            raise ValueError(f"data_seed: found {show(seed)}; expected a whole number from 0")
-        return int(seed)
+        """Landmarks of the error plane: methods that do not look at the spectrum, judged on ``test``."""
+        return limits.reference_points(*(self.data(split).of(*self.reported) for split in ("train", OOD_SPLIT)))
 
     def _check_split(self, split: str) -> None:
-        if split not in (valid := self._stages.evaluated):
-            raise ValueError(f"no predictions for {split!r}; expected one of {', '.join(valid)}")
+        if split not in self._evaluated:
+            raise ValueError(f"no predictions for {split!r}; expected one of {', '.join(self._evaluated)}")
+
+    # --- the recipe -------------------------------------------------------------------------------------------------
 
     def plot(self, name: str) -> matplotlib.figure.Figure:
         """Draw one of ``PLOTS``, leave it as ``plots/NAME.png`` and return it."""
         if name not in PLOTS:
             raise ValueError(f"no plot {name!r}; expected one of {', '.join(PLOTS)}")
         figure = PLOTS[name](self)
-        self._stages.folder.publish(f"plots/{name}.png", figures.png(figure))
+        self._folder.publish(f"plots/{name}.png", figures.png(figure))
         return figure
 
     def run(self, *, everything: bool = False) -> None:
         """Do what the flags of the meta file ask for, with the core methods or, if asked, `everything`."""
         if self.config.meta.generate_data:
-            self._generate_data()
+            self._generate_all()
         if self.config.meta.run_training:
-            self._train(everything)
+            self._train_all(everything)
         if self.config.meta.run_analysis:
-            self._analyze(everything)
-        self._plot()
+            self._analyze_all(everything)
+        self._plot_all()
 
-    def _generate_data(self) -> None:
+    def _generate_all(self) -> None:
         """Generate every split of every data seed."""
         for seed in self.config.meta.data_seed:
             for split in self.splits:
-                self._stages.spectra(split, seed)
+                self._spectra(split, seed)
 
-    def _train(self, everything: bool) -> None:
+    def _train_all(self, everything: bool) -> None:
         """Train all networks that this experiment has spectra for."""
         self.possible(names_of(Network, core=not everything), self.train)
 
-    def _analyze(self, everything: bool) -> pd.DataFrame:
+    def _analyze_all(self, everything: bool) -> pd.DataFrame:
         """Return the gap report of the core methods, or of all; then the variations of analysis.yaml are computed."""
         also = everything and bool(self.config.analysis.variations)
         if also:  # those that cannot be used are refused before anything is computed
@@ -375,7 +322,7 @@ class Experiment:
             self.variations_report()
         return report
 
-    def _plot(self) -> None:
+    def _plot_all(self) -> None:
         """Draw every plot whose ingredients are there or may be made."""
         for name in PLOTS:
             try:
@@ -390,8 +337,8 @@ class Experiment:
             try:
                 compute(name)
                 done.append(name)
-            except LackingError as lacking:
-                log.warning("%s is left out: %s", name, lacking)
+            except MissingSpectraError as missing:
+                log.warning("%s is left out: %s", name, missing)
         return done
 
     def variations_report(self) -> pd.DataFrame:

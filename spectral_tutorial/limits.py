@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spectral_tutorial.data import Spectra, chunks
+from spectral_tutorial.data import Spectra
 from spectral_tutorial.physics import DARK, World, log_continuum
 
 Array = NDArray[np.float64]
@@ -130,7 +130,8 @@ def cramer_rao(
     squared_noise = np.square(noise_level)
     variance = squared_noise / (1.0 + 2.0 * squared_noise)
     bound = np.empty((len(abundance), len(free)))
-    for rows in chunks(len(abundance), BLOCK):
+    for start in range(0, len(abundance), BLOCK):
+        rows = slice(start, start + BLOCK)
         jacobian = _slopes(world, temperature[rows], abundance[rows], free, continuum)
         diagonal = _inverse_diagonal(jacobian, len(free))
         bound[rows] = diagonal * np.where(np.isinf(diagonal), 1.0, variance[rows, None])  # inf x 0 is no number

@@ -1,24 +1,38 @@
-"""Networks that read a spectrum: torch modules, their initial weights, and what a network has to fulfil.
+"""Networks that read a spectrum: torch modules, their initial weights, and the forward pass of many copies at once.
 
-Each is written for one seed, ``(B, W)`` in and ``(B, L)`` out; :mod:`spectral_tutorial.training` runs many copies at
-once. A module of your own is named as ``model_type: "module:Class"`` and is built as
-``Class(n_bins=, n_components=, hidden_dims=, dropout_rate=, activation=)``.
+Each is written for one seed, ``(B, W)`` in and ``(B, L)`` out. A module of your own is named as
+``model_type: "module:Class"`` and is built as ``Class(n_bins=, n_components=, hidden_dims=, dropout_rate=,
+activation=)``. Axes of many copies: ``S`` seeds first.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
 
 import psutil
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 
 from spectral_tutorial.reading import config_error, show
 from spectral_tutorial.sections import SpectraConfig, TrainingConfig
 
-Made = TypeVar("Made")
+log = logging.getLogger(__name__)
+
+Build = Callable[[], nn.Module]
+"""Makes one network; what it draws comes from torch's global generator."""
+
+State = dict[str, Tensor]
+"""Parameters and buffers of all seeds, each tensor stacked along a first axis S."""
+
+Forward = Callable[[State, Tensor], Tensor]
+"""The forward pass of all seeds: their state and inputs ``(S, B, W)`` in, outputs ``(S, B, L)`` out."""
+
+EVALUATION_ROWS = 1024
+"""Spectra in one forward pass when nothing is learned from them."""
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 
@@ -148,7 +162,7 @@ def initialize(model: nn.Module, how: str) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def builder(network: Callable[..., Made], spectra: SpectraConfig, training: TrainingConfig) -> Callable[[], Made]:
+def builder(network: Callable[..., nn.Module], spectra: SpectraConfig, training: TrainingConfig) -> Build:
     """Return what makes one network of some settings, for spectra such as these."""
     return partial(
         network,
@@ -160,41 +174,46 @@ def builder(network: Callable[..., Made], spectra: SpectraConfig, training: Trai
     )
 
 
-def check(network: Callable[..., object], spectra: SpectraConfig, training: TrainingConfig) -> None:
-    """Make one network, and let it read two spectra.
+@contextmanager
+def borrowed(own: torch.Generator) -> Iterator[None]:
+    """Let torch's global CPU generator, which constructors and dropout draw from, go on as `own` for a while."""
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(own.get_state())
+        yield
+        own.set_state(torch.get_rng_state())
+
+
+def template(build: Build) -> nn.Module:
+    """Make one network whose weights do not matter, leaving torch's global generator as it was."""
+    with borrowed(torch.Generator().manual_seed(0)):
+        return build()
+
+
+def check(model: object, n_bins: int, n_components: int) -> None:
+    """Let a network read two spectra.
 
     Raises
     ------
     TypeError
-        If it is no torch module, or does not map ``(2, n_bins)`` to ``(2, n_components)``.
+        If it is no torch module, learns nothing, or does not map ``(2, n_bins)`` to ``(2, n_components)``.
     """
-    made = builder(network, spectra, training)()
-    if not isinstance(made, nn.Module):
-        raise TypeError(f"it makes a {type(made).__name__}")
-    with torch.no_grad():
-        output = made(torch.ones(2, spectra.n_bins))
-    if getattr(output, "shape", None) != (2, spectra.n_components):
-        raise TypeError(f"its output for 2 spectra is {tuple(getattr(output, 'shape', ()))}")
+    name = type(model).__name__
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"{name}, which is no torch module")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise TypeError(f"{name}, which has nothing to learn")
+    inputs = torch.ones(2, n_bins, device=next(model.parameters()).device)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            outputs = model.eval()(inputs)
+    except Exception as problem:  # whatever it is, it is the network's own
+        raise TypeError(f"{name}, which fails on spectra ({type(problem).__name__}: {problem})") from problem
+    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    if shape != (2, n_components):
+        raise TypeError(f"{name}, which maps (2, {n_bins}) to {shape}")
 
 
-def choose_device(name: str) -> torch.device:
-    """``auto`` takes a GPU where torch finds one; anything else is a torch device name.
-
-    Raises
-    ------
-    ConfigError
-        If torch does not find such a device here.
-    """
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device("cuda" if there["cuda"] else "cpu")
-    if not there.get(name.split(":")[0], True):
-        valid = ", ".join(["auto", *(kind for kind, found in there.items() if found)])
-        raise config_error("training", "device", f"{show(name)}, which torch does not find here", f"one of {valid}")
-    return torch.device(name)
-
-
-def check_memory(config: TrainingConfig, build: Callable[[], nn.Module], n_seeds: int, device: torch.device) -> None:
+def check_memory(config: TrainingConfig, build: Build, n_seeds: int, device: torch.device) -> None:
     """Refuse networks whose weights, gradients and two moments do not fit; nothing is allocated to find out.
 
     Raises
@@ -215,26 +234,68 @@ def check_memory(config: TrainingConfig, build: Callable[[], nn.Module], n_seeds
         raise config_error("training", key, found, f"a network that fits into the {free / 1e9:,.1f} GB that are free")
 
 
-def check_shapes(config: TrainingConfig, model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
-    """Refuse a network that learns nothing, or does not map `inputs` to outputs of the shape of `targets`.
+def choose_device(name: str) -> torch.device:
+    """``auto`` takes a GPU where torch finds one; anything else is a torch device name.
 
     Raises
     ------
     ConfigError
-        If it fails, or its outputs have another shape.
+        If torch does not find such a device here.
     """
-    name, (n_bins, n_components) = type(model).__name__, (inputs.shape[1], targets.shape[1])
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        found = f"{name}, which has nothing to learn"
-        raise config_error("training", "model_type", found, "a network with parameters")
-    expected = f"a network that maps (batch, {n_bins}) to (batch, {n_components})"
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device("cuda" if there["cuda"] else "cpu")
+    if not there.get(name.split(":")[0], True):
+        valid = ", ".join(["auto", *(kind for kind, found in there.items() if found)])
+        raise config_error("training", "device", f"{show(name)}, which torch does not find here", f"one of {valid}")
+    return torch.device(name)
+
+
+# --- many copies
+
+
+def stacked(model: nn.Module, state: State, n_bins: int, generators: Sequence[torch.Generator] = ()) -> Forward:
+    """Return the forward pass of all seeds: at once, or one after another where vmap cannot take the network.
+
+    It takes no dropout of torch's own, no recurrent layers and no control flow that depends on values. What such a
+    network draws in training comes from its seed's generator.
+    """
+    if type(model) in STACKED:  # they say themselves how, which saves vmap's overhead
+        return model.forward_stacked  # type: ignore[return-value]
+    alone: Forward = lambda weights, x: functional_call(model, weights, (x,))  # noqa: E731
+    together = vmap(alone)
+    first = next(iter(state.values()))
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            outputs = model.eval()(inputs)
-    except Exception as problem:  # whatever it is, it is the network's own
-        found = f"{name}, which fails on spectra ({type(problem).__name__}: {problem})"
-        raise config_error("training", "model_type", found, expected) from problem
-    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-    if shape != tuple(targets.shape):
-        found = f"{name}, which maps {tuple(inputs.shape)} to {shape}"
-        raise config_error("training", "model_type", found, expected)
+        with torch.no_grad():  # on copies, for layers that count or average while they train
+            spectra = torch.ones(1, 2, n_bins, device=first.device)
+            together({name: tensor[:1].clone() for name, tensor in state.items()}, spectra)
+    except RuntimeError as problem:
+        name, reason = type(model).__name__, str(problem).split(". ")[0]
+        if model.training:  # it is said once
+            log.info("%s cannot be stacked: its %d seeds run one after another (%s)", name, len(first), reason)
+        own = generators or [torch.Generator().manual_seed(0) for _ in first]
+        return partial(_in_turn, alone, own)
+    return together
+
+
+def _in_turn(alone: Forward, generators: Sequence[torch.Generator], state: State, inputs: Tensor) -> Tensor:
+    """Outputs ``(S, B, L)``, one seed after another."""
+    outputs = []
+    for own, rows, *tensors in zip(generators, inputs, *(tensor.unbind() for tensor in state.values()), strict=True):
+        with borrowed(own):
+            outputs.append(alone(dict(zip(state, tensors, strict=True)), rows))
+    return torch.stack(outputs)
+
+
+def in_blocks(forward: Forward, state: State, inputs: Tensor) -> Iterator[Tensor]:
+    """Outputs ``(S, B, L)`` for inputs ``(N, W)`` that all seeds share, some at a time, with nothing to learn."""
+    n_seeds = len(next(iter(state.values())))
+    for rows in inputs.split(EVALUATION_ROWS):
+        with torch.no_grad():
+            yield forward(state, rows.expand(n_seeds, *rows.shape))
+
+
+def predict(model: nn.Module, state: State, inputs: Tensor) -> Tensor:
+    """Outputs of every seed's network in evaluation mode: inputs ``(N, W)`` in, ``(S, N, L)`` out."""
+    forward = stacked(model.eval(), state, inputs.shape[1])
+    return torch.cat(list(in_blocks(forward, state, inputs)), dim=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -19,26 +19,19 @@ RESERVED_SPLITS = ("composed", "combinations", "some_pairs", "all_pairs")
 # --- What the models are made of
 
 
-class ReadOnly(Mapping[str, Any]):
+class ReadOnly(dict[str, Any]):
     """A mapping that cannot be changed and, unlike ``types.MappingProxyType``, can be copied and pickled."""
 
-    def __init__(self, items: Mapping[str, Any]) -> None:
-        self._items = dict(items)
+    def _refuse(self, *_: object, **__: object) -> Any:
+        raise TypeError("a configuration cannot be changed; Config.with_changes returns a changed copy")
 
-    def __getitem__(self, key: str) -> Any:
-        return self._items[key]
+    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
 
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __hash__(self) -> int:
-        return hash(frozenset(self._items.items()))
-
-    def __repr__(self) -> str:
-        return repr(self._items)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ReadOnly, (dict(self),)
 
 
 class Part(BaseModel):

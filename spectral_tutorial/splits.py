@@ -93,7 +93,7 @@ def _draw_combinations(law: CombinationDistribution, spectra: SpectraConfig, n: 
         for label in combination.components:
             low, high = combination.ranges.get(label, default.range)
             values = draw_uniform(low, high, default.distribution, len(rows), rng)
-            abundance[rows, spectra.index(label)] = values
+            abundance[rows, spectra.labels.index(label)] = values
     return abundance
 
 

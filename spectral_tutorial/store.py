@@ -1,45 +1,46 @@
-"""Files: where a stage's product lies, whether it can be used, and writing it so that a kill loses nothing.
+"""Files: stages that are written as a whole, in a folder that one process at a time may write into.
 
-A *stage* is one folder that is written as a whole: its files are made in a neighbor folder, which takes the stage's
-place by a rename when everything is there, with a ``status.json`` that holds the fingerprint of what it was made from
-and the checksum of each file. A folder whose fingerprint or checksums do not match is made again.
+A *stage* is one folder: its files are made in a neighbor folder, which takes the stage's place by a rename when
+everything is there, with a ``status.json`` that holds the fingerprint of what it was made from and the checksum of each
+file. A folder whose fingerprint or checksums do not match is made again. Whoever writes holds the experiment's lock.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import inspect
 import io
 import json
 import logging
 import math
 import os
-import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import filelock
 import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from spectral_tutorial.reading import load_json
-
 log = logging.getLogger(__name__)
-
-STATUS = "status.json"
 
 IN_MEMORY = 2**26
 """Bytes of an array without a name that is held in memory; larger ones lie in a file."""
+
+STATUS = "status.json"
+
+PUBLISHED = "published.json"
+"""In ``configs``, the names of single files, tables and plots, that were written beside the stages."""
+
+PARTS = ("data", "runs", "analysis", "plots")
+"""Folders of an experiment that are written under its own lock; each of the ``variations`` has a lock of its own."""
+
+TEXT_COLUMNS = ("method", "variation", "component", "split", "status", "place")
 
 
 class StoreError(OSError):
@@ -55,65 +56,13 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def source_digest(path: Path) -> str:
-    """Fingerprint of a Python file's code; comments and layout do not count."""
-    return hashlib.sha256(ast.dump(ast.parse(path.read_text(encoding="utf-8"))).encode()).hexdigest()
-
-
-def code_digest(function: Callable[..., Any]) -> str:
-    """Fingerprint of the whole file in which a function or class is defined, or of its name where there is none."""
-    try:
-        return source_digest(Path(str(inspect.getsourcefile(function))))
-    except (TypeError, OSError):
-        return fingerprint(repr(getattr(function, "__qualname__", type(function))))
-
-
-def import_closure(module: ModuleType) -> dict[str, Path]:
-    """Return name and file of a module and of all that it imports from its package, directly or through others.
-
-    Imports inside functions count; the package's own ``__init__``, which imports everything for its users, does not.
-    """
-    package = module.__name__.partition(".")[0]
-    root = Path(str(import_module(package).__file__)).parent
-    found: dict[str, Path] = {}
-    todo = [module.__name__]
-    while todo:
-        name = todo.pop()
-        place = root.joinpath(*name.split(".")[1:])
-        path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
-        if name in found or name == package or not path.is_file():  # the last: a function or a class
-            continue
-        found[name] = path
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == package:
-                todo += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return found
-
-
-def closure_digest(*modules: ModuleType) -> str:
-    """Fingerprint of the code of some modules and of everything in their :func:`import_closure`."""
-    files = {name: path for module in modules for name, path in import_closure(module).items()}
-    return fingerprint({name: source_digest(path) for name, path in files.items()})
-
-
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` so that `path` holds either the old bytes or all of the new; equal bytes are left alone."""
-    if path.is_file() and path.read_bytes() == content:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with explained(path):
-            partial.write_bytes(content)
-            partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+# --- single files
 
 
 @contextmanager
@@ -130,10 +79,18 @@ def explained(path: Path) -> Iterator[None]:
         ) from problem
 
 
-def versions() -> bytes:
-    """Return, as JSON, the versions of Python and of the libraries that decide about results."""
-    packages = {name: version(name) for name in ("numpy", "torch", "pandas", "spectral-tutorial")}
-    return json_bytes({"python": platform.python_version(), **packages})
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` so that `path` holds either the old bytes or all of the new; equal bytes are left alone."""
+    if path.is_file() and path.read_bytes() == content:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with explained(path):
+            partial.write_bytes(content)
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def json_bytes(value: Any) -> bytes:
@@ -148,14 +105,13 @@ def array_bytes(array: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def create_array(folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any], name: str | None = None) -> NDArray[Any]:
+def create_array(folder: Path, name: str | None, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     """Make room for an array and return it, to be filled.
 
     With a `name`, as ``NAME.npy`` in the folder, mapped into memory. Without one in memory or, if it is large, in a
     nameless file of the folder, which goes with the array or with a killed process.
     """
-    size = dtype.itemsize * math.prod(shape)
-    if name is None and size <= IN_MEMORY:
+    if name is None and np.dtype(dtype).itemsize * math.prod(shape) <= IN_MEMORY:
         return np.empty(shape, dtype)
     with ExitStack() as stack:
         if name is None:
@@ -182,50 +138,52 @@ def open_array(path: Path) -> NDArray[Any]:
     return array
 
 
-TEXT_COLUMNS = ("method", "variation", "component", "split", "status", "place")
-
-
 def read_table(path: Path, text: Iterable[str] = ()) -> pd.DataFrame:
     """Read a table back as it was written: names, and the columns `text`, stay text (a line may be called NA or 1)."""
     names = dict.fromkeys((*TEXT_COLUMNS, *text), str)
     return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
 
 
-def write_checkpoint(folders: list[Path], step: int, state: Mapping[str, torch.Tensor]) -> None:
+def write_checkpoint(folders: Iterable[Path], step: int, state: Mapping[str, torch.Tensor]) -> None:
     """Write the weights ``(S, ...)`` of S seeds as ``step-N.safetensors``, each seed's into its own folder."""
     for place, folder in enumerate(folders):
         alone = {name: tensor[place].clone() for name, tensor in state.items()}
         (folder / f"step-{step:06d}.safetensors").write_bytes(safetensors.torch.save(alone))
 
 
-def read_checkpoint(folder: Path, step: int) -> dict[str, torch.Tensor]:
-    """Read the weights of one seed at one step; what is no checkpoint is refused with a :class:`StoreError`."""
-    path = folder / f"step-{step:06d}.safetensors"
-    try:
-        return safetensors.torch.load(path.read_bytes())
-    except (safetensors.SafetensorError, ValueError) as problem:
-        raise StoreError(f"{path}: found no checkpoint ({problem}); expected one, or no folder here.") from None
+def read_checkpoint(folders: Iterable[Path], step: int) -> dict[str, torch.Tensor]:
+    """Read what :func:`write_checkpoint` wrote; what is no checkpoint is refused with a :class:`StoreError`."""
+    states = []
+    for path in (folder / f"step-{step:06d}.safetensors" for folder in folders):
+        try:
+            states.append(safetensors.torch.load(path.read_bytes()))
+        except (safetensors.SafetensorError, ValueError) as problem:
+            raise StoreError(f"{path}: found no checkpoint ({problem}); expected one, or no folder here.") from None
+    return {name: torch.stack([state[name] for state in states]) for name in states[0]}
+
+
+# --- stages
 
 
 class Stage:
-    """One folder with the product of one step, and the :func:`fingerprint` of everything that it depends on."""
+    """One folder with the product of one step, and the fingerprint of everything that it depends on."""
 
-    def __init__(self, directory: Path, print_of_inputs: str) -> None:
+    def __init__(self, directory: Path, fingerprint: str) -> None:
         self.directory = directory
-        self.fingerprint = print_of_inputs
+        self.fingerprint = fingerprint
 
     def status(self) -> dict[str, Any] | None:
         """Content of ``status.json``, or None where it is missing or damaged."""
         try:
-            status = load_json(self.directory / STATUS)
-        except (OSError, ValueError):
+            status = json.loads((self.directory / STATUS).read_bytes())
+        except (OSError, ValueError, RecursionError):
             return None
         return status if isinstance(status, dict) and isinstance(status.get("files"), dict) else None
 
-    def intact(self) -> bool:
-        """Whether every file of the product is there, byte for byte as it was written."""
+    def intact(self, fingerprint: str | None = None) -> bool:
+        """Whether each file is there, byte for byte as it was written, and made from these inputs if they are given."""
         status = self.status()
-        if status is None:
+        if status is None or fingerprint not in (None, status.get("fingerprint")):
             return False
         for name, digest in status["files"].items():
             path = self.directory / name
@@ -236,14 +194,13 @@ class Stage:
 
     def current(self) -> bool:
         """Whether the product can be used: made from the same inputs, and intact."""
-        status = self.status()
-        return status is not None and status.get("fingerprint") == self.fingerprint and self.intact()
+        return self.intact(self.fingerprint)
 
     @contextmanager
     def write(self) -> Iterator[Path]:
         """Give a folder to fill; when the block ends without an error it becomes the product.
 
-        Interrupted anywhere, the old product, or none, is what remains. Whoever writes holds the experiment's lock.
+        Interrupted anywhere, the old product, or none, is what remains; what somebody put beside it stays.
         """
         parent, name = self.directory.parent, self.directory.name
         partial = parent / f".{name}.{os.getpid()}.partial"
@@ -258,27 +215,151 @@ class Stage:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        self._replace(partial)
-
-    def _replace(self, partial: Path) -> None:
-        if not self.directory.exists():
+        if self.directory.exists():
+            if status := self.status():
+                for path in self.directory.iterdir():
+                    if path.name not in {STATUS, *status["files"]}:
+                        path.replace(partial / path.name)
+            old = parent / f".{name}.{os.getpid()}.old.partial"
+            self.directory.replace(old)
             partial.replace(self.directory)
-            return
-        for path in self._not_ours():
-            path.replace(partial / path.name)
-        old = self.directory.with_name(f".{self.directory.name}.{os.getpid()}.old.partial")
-        self.directory.replace(old)
-        partial.replace(self.directory)
-        shutil.rmtree(old, ignore_errors=True)
-
-    def _not_ours(self) -> list[Path]:
-        """Files in the folder that are not part of a product: somebody put them there."""
-        status = self.status()
-        ours = {STATUS, *(status["files"] if status else ())}
-        return [path for path in self.directory.iterdir() if status and path.name not in ours]
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            partial.replace(self.directory)
 
     def delete(self) -> None:
-        """Delete the product, and the folder if nothing else is in it."""
+        """Delete the product and nothing that lies beside it."""
         for name in (self.status() or {"files": ()})["files"]:
             (self.directory / Path(name).name).unlink(missing_ok=True)
         (self.directory / STATUS).unlink(missing_ok=True)
+
+
+# --- the folder of an experiment
+
+
+@contextmanager
+def locked(lock: filelock.BaseFileLock, folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder; who has to wait for another process says so."""
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        log.warning("another process is working on %s: waiting until it is done", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class Folder:
+    """The folder of one experiment: what can be used of it, and who may write into it now.
+
+    Parameters
+    ----------
+    path : Path
+        The folder; it need not exist.
+    meta : mapping
+        The meta file's keys, with the flags of the stages.
+    file : str
+        The meta file as its user named it, for messages.
+    record : mapping of str to bytes
+        Files that are written into ``configs`` before anything else is.
+    clear : callable, optional
+        Removes what has to go before that.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        meta: Mapping[str, Any],
+        file: str,
+        record: Mapping[str, bytes],
+        clear: Callable[[], None] | None = None,
+    ) -> None:
+        self.path, self.meta, self.file = path, meta, file
+        self._record, self._clear, self._recorded = record, clear, False
+        self._current: set[tuple[Path, str]] = set()
+        self._lock = filelock.FileLock(path / ".lock", is_singleton=True)  # stages nest: one process may hold it twice
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder's lock, waiting for whoever has it, with the configuration written down."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with locked(self._lock, self.path):
+            if not self._recorded:
+                self._clear_leftovers()
+                if self._clear:
+                    self._clear()
+                for name, content in self._record.items():
+                    write_atomically(self.path / "configs" / name, content)
+                self._recorded = True
+            yield
+
+    def _clear_leftovers(self) -> None:
+        """Delete what killed processes left: only the lock's holder writes here."""
+        for part in ("configs", *PARTS):
+            for leftover in list((self.path / part).rglob(".*.partial")):
+                if leftover.is_file():
+                    leftover.unlink()
+                else:
+                    shutil.rmtree(leftover, ignore_errors=True)
+
+    def is_current(self, stage: Stage) -> bool:
+        """Whether a stage can be used; each is checked, byte for byte, once in the life of this object."""
+        known = (stage.directory, stage.fingerprint)
+        if known not in self._current and stage.intact(stage.fingerprint):
+            self._current.add(known)
+        return known in self._current
+
+    @contextmanager
+    def pending(self, stages: Iterable[Stage], flag: str) -> Iterator[list[Stage]]:
+        """Give the stages that cannot be used, to be written in the block, which holds the lock if there are any.
+
+        Raises
+        ------
+        MissingError
+            If the meta file's `flag` is off and a stage was never finished; one of other code is used as it is.
+        """
+        missing = [stage for stage in stages if not self.is_current(stage)]
+        with ExitStack() as stack:
+            if missing and self.meta[flag]:
+                stack.enter_context(self.locked())
+                # Another process may have made them while this one waited.
+                missing = [stage for stage in missing if not self.is_current(stage)]
+                for stage in missing:
+                    if stage.intact():
+                        log.info("%s was made from other inputs or by other code: it is made again", stage.directory)
+                yield missing
+            else:
+                for stage in missing:
+                    self._accept(stage, flag)
+                yield []
+        self._current |= {(stage.directory, stage.fingerprint) for stage in missing}
+
+    def _accept(self, stage: Stage, flag: str) -> None:
+        if not stage.intact():
+            raise MissingError(
+                f"{self.file}: {flag}: found false, with nothing complete in {stage.directory}; "
+                f"expected true, or an experiment where this stage is finished."
+            )
+        log.warning("%s was made by another version of the code; used as it is (%s: false)", stage.directory, flag)
+
+    def publish(self, name: str, content: bytes) -> None:
+        """Write one file under the experiment's folder, atomically; equal content is left alone."""
+        path = self.path / name
+        if not path.is_file() or path.read_bytes() != content:
+            with self.locked():
+                known = published(self.path)
+                if name not in known:
+                    write_atomically(self.path / "configs" / PUBLISHED, json_bytes(sorted([*known, name])))
+                write_atomically(path, content)
+
+
+def published(folder: Path) -> list[str]:
+    """Names of the single files that were written into an experiment's folder."""
+    try:
+        names = json.loads((folder / "configs" / PUBLISHED).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return []
+    inside = [name for name in names if isinstance(name, str) and ".." not in name] if isinstance(names, list) else []
+    return [name for name in inside if name.startswith(tuple(f"{part}/" for part in PARTS))]

@@ -10,9 +10,7 @@ Axes: ``S`` seeds and ``C`` checkpoints first, then ``N`` or ``B`` spectra, ``W`
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,23 +18,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import stack_module_state
 from torch.nn import functional as F
 
 from spectral_tutorial import models
-from spectral_tutorial.models import SeededDropout, choose_device
+from spectral_tutorial.models import Build, Forward, SeededDropout, State, borrowed, choose_device, in_blocks
+from spectral_tutorial.reading import config_error
 from spectral_tutorial.sections import TrainingConfig
-
-log = logging.getLogger(__name__)
-
-Build = Callable[[], nn.Module]
-"""Makes one network; what it draws comes from torch's global generator."""
-
-State = dict[str, Tensor]
-"""Parameters and buffers of all seeds, each tensor stacked along a first axis S."""
-
-Forward = Callable[[State, Tensor], Tensor]
-"""The forward pass of all seeds: their state and inputs ``(S, B, W)`` in, outputs ``(S, B, L)`` out."""
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": partial(F.mse_loss, reduction="none"),
@@ -49,9 +37,6 @@ OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch
 
 LOG_CHECKPOINTS = 24
 """Checkpoints after step 0 that ``checkpoint_by: log`` asks for; the first few coincide and are merged."""
-
-EVALUATION_ROWS = 1024
-"""Spectra in one forward pass when nothing is learned from them."""
 
 REGISTER = 16
 """Numbers in a processor's widest register."""
@@ -116,9 +101,16 @@ def train(
     """
     device = choose_device(config.device)
     inputs, targets, val_inputs, val_targets = (tensor.to(device) for tensor in (*train_set, *val_set))
-    model = _network(config, build, len(seeds), inputs, targets)
+    models.check_memory(config, build, len(seeds), device)
+    model = models.template(build).to(device)
+    n_bins, n_components = inputs.shape[1], targets.shape[1]
+    try:
+        models.check(model, n_bins, n_components)
+    except TypeError as problem:
+        expected = f"a network that maps (batch, {n_bins}) to (batch, {n_components})"
+        raise config_error("training", "model_type", str(problem), expected) from problem
     state = {name: tensor.to(device) for name, tensor in initial_state(build, config.initialization, seeds).items()}
-    forward = _stacked(model, state, inputs, seeds)
+    forward = models.stacked(model.train(), state, n_bins, [generator(seed, "loop") for seed in seeds])
     optimizer = _optimizer(config, model, state)
     loss_of, draw_masks = LOSSES[config.loss_function], dropout_masks(model, seeds)
     steps_per_epoch = -(-len(inputs) // config.batch_size)
@@ -151,42 +143,13 @@ def train(
     return History(tuple(seeds), np.array(checkpoints), np.array(checkpoints) / steps_per_epoch, *by_seed)
 
 
-def _network(config: TrainingConfig, build: Build, n_seeds: int, inputs: Tensor, targets: Tensor) -> nn.Module:
-    """Return one network, in training mode, if it fits the memory and the data."""
-    models.check_memory(config, build, n_seeds, inputs.device)
-    model = template(build).to(inputs.device)
-    models.check_shapes(config, model, inputs[:2], targets[:2])
-    return model.train()
-
-
-def predict(model: nn.Module, state: State, inputs: Tensor) -> Tensor:
-    """Outputs of every seed's network in evaluation mode: inputs ``(N, W)`` in, ``(S, N, L)`` out."""
-    n_seeds = len(next(iter(state.values())))
-    forward = _stacked(model.eval(), state, inputs, range(n_seeds))
-    return torch.cat(list(_evaluated(forward, state, inputs)), dim=1)
-
-
-def _evaluated(forward: Forward, state: State, inputs: Tensor) -> Iterator[Tensor]:
-    """Outputs ``(S, B, L)`` for inputs that all seeds share, some at a time."""
-    n_seeds = len(next(iter(state.values())))
-    for rows in inputs.split(EVALUATION_ROWS):
-        with torch.no_grad():
-            yield forward(state, rows.expand(n_seeds, *rows.shape))
-
-
 def _mean_loss(
     loss_of: Callable[[Tensor, Tensor], Tensor], forward: Forward, state: State, inputs: Tensor, targets: Tensor
 ) -> Tensor:
     """Loss ``(S,)`` over a whole split, ``(N, W)`` and ``(N, L)``."""
-    pairs = zip(_evaluated(forward, state, inputs), targets.split(EVALUATION_ROWS), strict=True)
+    pairs = zip(in_blocks(forward, state, inputs), targets.split(models.EVALUATION_ROWS), strict=True)
     sums = [loss_of(outputs, truth.expand_as(outputs)).sum(dim=(1, 2)) for outputs, truth in pairs]
     return torch.stack(sums).sum(dim=0) / targets.numel()
-
-
-def constant_loss(name: str, train: NDArray[np.float64], val: NDArray[np.float64]) -> float:
-    """Loss over validation abundances ``(N, L)`` of the best constant of the training split, its mean."""
-    constant = torch.from_numpy(np.broadcast_to(train.mean(axis=0), val.shape).copy())
-    return float(LOSSES[name](constant, torch.from_numpy(np.array(val))).mean())
 
 
 def checkpoint_steps(config: TrainingConfig, total: int) -> list[int]:
@@ -201,35 +164,6 @@ def checkpoint_steps(config: TrainingConfig, total: int) -> list[int]:
             # Short runs and small ratios would round to an interval of 0.
             interval = max(1, int(total * config.checkpoint_ratio))
     return sorted({*range(0, total, interval), total})
-
-
-def _stacked(model: nn.Module, state: State, inputs: Tensor, seeds: Sequence[int]) -> Forward:
-    """Return the forward pass of all seeds: at once, or one after another where vmap cannot take the network.
-
-    It takes no dropout of torch's own, no recurrent layers and no control flow that depends on values.
-    """
-    if type(model) in models.STACKED:  # they say themselves how, which saves vmap's overhead
-        return model.forward_stacked  # type: ignore[return-value]
-    alone: Forward = lambda weights, x: functional_call(model, weights, (x,))  # noqa: E731
-    together = vmap(alone)
-    try:
-        with torch.no_grad():  # on copies, for layers that count or average while they train
-            together({name: tensor[:1].clone() for name, tensor in state.items()}, inputs[None, :2])
-    except RuntimeError as problem:
-        name, reason = type(model).__name__, str(problem).split(". ")[0]
-        if model.training:  # it is said once
-            log.info("%s cannot be stacked: its %d seeds run one after another (%s)", name, len(seeds), reason)
-        return partial(_in_turn, alone, [generator(seed, "loop") for seed in seeds])
-    return together
-
-
-def _in_turn(alone: Forward, generators: Sequence[torch.Generator], state: State, inputs: Tensor) -> Tensor:
-    """Outputs ``(S, B, L)``, one seed after another; what a network draws comes from its seed's generator."""
-    outputs = []
-    for own, rows, *tensors in zip(generators, inputs, *(tensor.unbind() for tensor in state.values()), strict=True):
-        with borrowed(own):
-            outputs.append(alone(dict(zip(state, tensors, strict=True)), rows))
-    return torch.stack(outputs)
 
 
 def _optimizer(config: TrainingConfig, model: nn.Module, state: State) -> torch.optim.Optimizer:
@@ -254,21 +188,6 @@ def generator(seed: int, purpose: str) -> torch.Generator:
     """Return the generator for one purpose (weights, order, dropout, loop) of one training seed."""
     sequence = np.random.SeedSequence(seed, spawn_key=tuple(purpose.encode()))
     return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
-
-
-@contextmanager
-def borrowed(own: torch.Generator) -> Iterator[None]:
-    """Let torch's global CPU generator, which constructors and dropout draw from, go on as `own` for a while."""
-    with torch.random.fork_rng(devices=[]):
-        torch.set_rng_state(own.get_state())
-        yield
-        own.set_state(torch.get_rng_state())
-
-
-def template(build: Build) -> nn.Module:
-    """Make one network whose weights do not matter, leaving torch's global generator as it was."""
-    with borrowed(torch.Generator().manual_seed(0)):
-        return build()
 
 
 def initial_state(build: Build, initialization: str, seeds: Sequence[int]) -> State:

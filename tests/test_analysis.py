@@ -58,6 +58,10 @@ def test_predictions_that_overflow_are_counted_without_a_warning() -> None:
     assert not np.isfinite(moments.output_std).all()
 
 
+def predictor(seeds: list[Any], steps: list[int], epochs: list[int]) -> analysis.Predictor:
+    return analysis.Predictor(seeds, steps, epochs, lambda flux: [], lambda val: [])
+
+
 def test_trajectory_has_a_row_for_each_seed_checkpoint_and_component() -> None:
     rng = np.random.default_rng(1)
     truth, predicted = rng.random((10, 2)), rng.random((4, 3, 10, 2))  # (S, C, N, K)
@@ -65,13 +69,12 @@ def test_trajectory_has_a_row_for_each_seed_checkpoint_and_component() -> None:
     for checkpoint, filled in enumerate(moments):
         filled.add(truth, predicted[:, checkpoint])
     table = analysis.trajectory_rows(
-        moments, split="test", method="network", data_seed=42, training_seeds=[5, 6, 7, 8], steps=[0, 10, 30],
-        epochs=[0, 1, 3], components=["comp10", "comp4"],
-    )  # fmt: skip
-    assert list(table.columns) == analysis.TRAJECTORY_COLUMNS
+        moments, predictor([5, 6, 7, 8], [0, 10, 30], [0, 1, 3]), "test", ["comp10", "comp4"]
+    )
+    assert ["method", "data_seed", *table.columns] == analysis.TRAJECTORY_COLUMNS
     assert len(table) == 4 * 3 * 2
     row = table.set_index(["training_seed", "checkpoint", "component"]).loc[(7, 2, "comp4")]
-    assert (row["step"], row["epoch"], row["split"], row["method"], row["data_seed"]) == (30, 3, "test", "network", 42)
+    assert (row["step"], row["epoch"], row["split"]) == (30, 3, "test")
     assert row["mse"] == pytest.approx(((predicted[2, 2, :, 1] - truth[:, 1]) ** 2).mean())
     assert row["bias"] == pytest.approx((predicted[2, 2, :, 1] - truth[:, 1]).mean())
 
@@ -174,18 +177,9 @@ def test_the_last_checkpoint_is_reported_and_never_the_best() -> None:
 def test_report_of_a_method_without_training_seeds_counts_data_seeds_and_averages_their_bounds() -> None:
     moments = analysis.Moments((1, 1))
     moments.add([[0.5], [0.7]], [[[0.6], [0.9]]])
+    one = analysis.trajectory_rows([moments], predictor([pd.NA], [0], [0]), "test", ["comp4"])
     tables = [
-        analysis.trajectory_rows(
-            [moments],
-            split="test",
-            method="decoder",
-            data_seed=seed,
-            training_seeds=[pd.NA],
-            steps=[0],
-            epochs=[0],
-            components=["comp4"],
-        ).assign(mse=error)
-        for seed, error in {42: 0.2, 43: 0.4, 44: 0.3}.items()
+        one.assign(method="decoder", data_seed=seed, mse=error) for seed, error in {42: 0.2, 43: 0.4, 44: 0.3}.items()
     ]
     status = pd.DataFrame({"method": "decoder", "data_seed": [42, 43, 44], "training_seed": pd.NA, "status": "ok"})
     errors = analysis.with_status(pd.concat(tables), status.astype({"training_seed": "Int64"}))
@@ -208,11 +202,11 @@ def test_ratio_by_noise_is_one_for_errors_at_the_bound_and_shows_where_they_are_
     np.testing.assert_allclose(floor.loc[0, "quietest"], 1 + 1e-4 * (1 / np.sort(noise)[:1000] ** 2).mean())
 
 
-def test_slopes_by_company_find_a_gate() -> None:
+def test_slope_by_other_abundance_find_a_gate() -> None:
     """A reader that reads the second component only as far as the first leaves room."""
     truth = np.random.default_rng(0).random((4000, 2))
     open_share = 1 - np.floor(truth[:, 0] * 5) / 5
     predicted = np.stack([truth[:, 0], open_share * truth[:, 1]], axis=1)[None].repeat(3, axis=0)
-    slopes = analysis.slopes_by_company(truth, predicted)
+    slopes = analysis.slope_by_other_abundance(truth, predicted)
     assert list(slopes.index) == ["0.0 to 0.2", "0.2 to 0.4", "0.4 to 0.6", "0.6 to 0.8", "0.8 to 1.0"]
     np.testing.assert_allclose(slopes, [1.0, 0.8, 0.6, 0.4, 0.2], atol=1e-12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import subprocess
 import sys
@@ -70,15 +71,15 @@ def test_a_module_imports_only_from_those_above_it(name: str) -> None:
 @pytest.mark.parametrize(
     ("library", "allowed"),
     [
-        ("torch", "models training store stages sweep"),
+        ("torch", "models training store stages experiment sweep"),
         ("matplotlib", "figures plots experiment"),
-        ("pandas", "analysis predictions figures store stages variations experiment sweep"),
+        ("pandas", "analysis figures store stages variations experiment sweep"),
         ("safetensors", "store"),
         ("tqdm", "stages sweep"),
         ("yaml", "folder"),
         ("pydantic", "reading sections config sweep"),
-        ("filelock", "folder sweep"),
-        ("shutil", "store folder"),
+        ("filelock", "store sweep"),
+        ("shutil", "store"),
         ("distributed", "sweep"),
         ("threadpoolctl", "cores sweep"),
         ("ruamel", "reading"),
@@ -165,3 +166,15 @@ def test_importing_the_package_changes_no_global_state() -> None:
 def test_the_main_path_is_importable_from_the_top() -> None:
     assert set(spectral_tutorial.__all__) >= {"Experiment", "Spectra", "World", "ConfigError", "figures", "limits"}
     assert all(hasattr(spectral_tutorial, name) for name in spectral_tutorial.__all__)
+
+
+def test_the_way_of_a_question_fits_in_a_head(tmp_path: Path) -> None:
+    """Files that four questions pass, and how deep; what they say is printed by ``python tests/trace.py``."""
+    spec = importlib.util.spec_from_file_location("traces", Path(__file__).with_name("trace.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    traces = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(traces)
+    found = traces.questions(tmp_path).values()
+    assert all(len(trace.files) <= most for trace, most in zip(found, (5, 9, 11, 7), strict=True))
+    assert max(trace.depth for trace in found) <= 10

@@ -19,7 +19,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from spectral_tutorial import Experiment, data, limits, physics
 from spectral_tutorial.config import load
-from spectral_tutorial.data import LackingError, Spectra, generate
+from spectral_tutorial.data import MissingSpectraError, Spectra, generate
 from spectral_tutorial.estimators import (
     AnalysisBySynthesis,
     BayesianObserver,
@@ -309,7 +309,7 @@ def test_spectra_too_dark_for_single_precision_are_refused_where_their_darkness_
 
     exp = in_world(tmp_path, cold)
     for name in ("synthesis", "observer"):
-        with pytest.raises(LackingError, match="12 of 64 spectra have bins too dark for single precision"):
+        with pytest.raises(MissingSpectraError, match="12 of 64 spectra have bins too dark for single precision"):
             exp.estimator(name).predict(exp.data("test").flux)
 
 
@@ -345,7 +345,7 @@ def test_worlds_that_say_little_have_finite_predictions(world: str, flat: bool, 
     for name in names_of(Estimator):
         try:
             found = exp.estimator(name).predict(exp.data("test").flux)
-        except LackingError:
+        except MissingSpectraError:
             lacking.add(name)
             continue
         assert np.isfinite(found).all(), name
@@ -646,9 +646,9 @@ def test_another_grid_and_spectra_without_light_are_refused(reader: Any) -> None
     dead = train.flux.copy()
     dead[[7, 9]] = 0
     sentence = "2 of 256 spectra have no flux above 0, the first of them number 7 counted from 0"
-    with pytest.raises(LackingError, match=sentence):
+    with pytest.raises(MissingSpectraError, match=sentence):
         fit.predict(dead)
-    with pytest.raises(LackingError, match=sentence):
+    with pytest.raises(MissingSpectraError, match=sentence):
         clone(reader).fit(dead, train.of(*PAIR))
     masked = np.ma.masked_less(train.flux, 0.1)
     with pytest.raises(ValueError, match="found masked values; expected none"):

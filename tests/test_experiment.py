@@ -16,7 +16,7 @@ import pytest
 import torch
 from helpers import ORIGINAL, PLOTS, SHIPPED, combinations, files_in, shrink_fooled, small_experiment, write_experiment
 
-from spectral_tutorial import Experiment, analysis, limits, training
+from spectral_tutorial import Experiment, analysis, limits, models, training
 from spectral_tutorial.config import ConfigError, load
 from spectral_tutorial.methods import METHODS, Estimator, Network, names_of
 from spectral_tutorial.plots import PLOTS as DRAWN
@@ -171,18 +171,18 @@ def test_a_choice_names_what_was_tried_and_the_reader_uses_the_first(small: Expe
 
 
 def test_interventions_differ_in_what_they_say(small: Experiment) -> None:
-    pipe, quarter = small._stages, 128 // 4
+    quarter = 128 // 4
     both = small.world.index(small.reported)
     shown = {"shown_4": 4, "shown_16": 16, "shown_256": 128, "network+7": 7, "composed": quarter, "network": 0}
     for name, count in shown.items():
-        learned = pipe.learned_from(name, 42)
+        learned = small._learned_from(name, 42)
         assert len(learned) == 128
         assert ((learned.abundance[:, both] > 0).all(axis=1)).sum() == count
     for name in ("some_pairs", "all_pairs"):
-        present = pipe.learned_from(name, 42).abundance > 0
+        present = small._learned_from(name, 42).abundance > 0
         assert (present.sum(axis=1) == 2).sum() == quarter
         assert not present[:, both].all(axis=1).any()
-    ten, all_of_them = (pipe._added[name].distribution.combinations for name in ("some_pairs", "all_pairs"))  # type: ignore[union-attr]
+    ten, all_of_them = (small._added[name].distribution.combinations for name in ("some_pairs", "all_pairs"))  # type: ignore[union-attr]
     assert (len(ten), len(all_of_them)) == (10, 14)
     assert METHODS["dropout"].settings(small.config).dropout_rate == 0.1
     assert METHODS["network_flux"].settings(small.config).input_transform == "standardize"
@@ -199,7 +199,7 @@ def test_what_an_experiment_has_no_spectra_for_is_left_out_and_named(
     for name in ("train", "val"):
         files["distribution"]["splits"][name]["distribution"] = seen
     experiment = Experiment.from_yaml(write_experiment(tmp_path, files))
-    report = experiment._analyze(everything=True)
+    report = experiment._analyze_all(everything=True)
     missing = set(METHODS) - set(report["method"])
     assert missing == {"composed", "decoder", "decoder_flat", "some_pairs", "all_pairs"}
     assert all(f"{name} is left out: " in caplog.text for name in missing)
@@ -224,7 +224,7 @@ def test_a_variation_is_an_experiment_of_its_own_within_the_outer_folder(tmp_pat
     with pytest.raises(
         ConfigError, match="variations.other.methods: found 'decodr'; expected one of .*did you mean dec"
     ):
-        odd._analyze(everything=True)
+        odd._analyze_all(everything=True)
     assert not odd.directory.exists()
     with pytest.raises(ConfigError, match="variations: found 'othr'; expected one of other \\(did you mean other"):
         again.variation("othr")
@@ -277,7 +277,7 @@ def test_a_network_of_ones_own_that_cannot_be_stacked(tmp_path: Path, caplog: py
     (tmp_path / "own_network.py").write_text(OWN_NETWORK, encoding="utf-8")
     files = small_experiment()
     files["training"] |= {"model_type": "own_network:Own"}
-    caplog.set_level("INFO", training.__name__)
+    caplog.set_level("INFO", models.__name__)
     experiment = Experiment.from_yaml(write_experiment(tmp_path, files))
     errors = experiment.final_errors()
     assert "one after another" in caplog.text

@@ -19,8 +19,9 @@ import pandas as pd
 import pytest
 from helpers import NIGHTLY, REPOSITORY, assert_same_results, content, files_in, small_experiment, write_experiment
 
-from spectral_tutorial import Experiment, cli, store, training
-from spectral_tutorial.folder import ExperimentFolder
+from spectral_tutorial import Experiment, cli, models, store, training
+from spectral_tutorial.data import InputTransform
+from spectral_tutorial.folder import open_folder
 from spectral_tutorial.store import MissingError, StoreError
 
 KILLS = 20 if NIGHTLY else 6  # at random moments, as many in each of six stages as in any other
@@ -92,7 +93,7 @@ def test_what_killed_processes_left_is_cleared_by_whoever_writes_next(tmp_path: 
         path.write_text("half", encoding="utf-8")
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "versions.json").write_text("{}", encoding="utf-8")
-    ExperimentFolder(tmp_path, small_experiment(), overwrite=False).publish("plots/one.png", b"one")
+    open_folder(tmp_path, small_experiment(), overwrite=False).publish("plots/one.png", b"one")
     assert not list(tmp_path.rglob("*.partial"))
 
 
@@ -138,16 +139,15 @@ def test_large_inputs_lie_in_a_file_without_a_name_and_train_the_same_networks(
     tmp_path: Path, small_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = Experiment.from_yaml(write_experiment(tmp_path))
-    experiment._generate_data()
-    before = files_in(tmp_path)
+    experiment._generate_all()
+    before, transform = files_in(tmp_path), InputTransform("none")
     monkeypatch.setattr(store, "IN_MEMORY", 1000)
     with monkeypatch.context() as patch:
         patch.setattr(os, "posix_fallocate", no_space(after=0), raising=False)
         with pytest.raises(StoreError, match=r"/exp: cannot be written \(\[Errno 28\] No space left"):
-            experiment._stages.tensors("network", 42)
-    (inputs, _), (val_inputs, _) = experiment._stages.tensors("network", 42)
+            experiment._tensors(transform, experiment.data("train"))
+    inputs, _ = experiment._tensors(transform, experiment.data("train"))
     assert inputs.shape == (128, 64)
-    assert val_inputs.shape == (64, 64)
     assert files_in(tmp_path) == before
     experiment.train()
     for seed in (123, 124):
@@ -268,9 +268,7 @@ def test_one_run_that_diverges_is_named_and_the_others_stand(
 ) -> None:
     draw = training.initial_state
 
-    def poisoned_for_the_second_seed(
-        build: training.Build, initialization: str, seeds: Sequence[int]
-    ) -> training.State:
+    def poisoned_for_the_second_seed(build: models.Build, initialization: str, seeds: Sequence[int]) -> models.State:
         state = draw(build, initialization, seeds)
         state["0.weight"][list(seeds).index(124)] = 1e30
         return state

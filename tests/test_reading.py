@@ -75,7 +75,7 @@ def test_json_nested_thousands_deep_is_damaged(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", [f"lines: {{{BOMB}}}", "lines: " + "[" * 500, "n_bins: &a [*a]"])
 def test_a_recorded_configuration_that_grows_cannot_be_read(tmp_path: Path, text: str) -> None:
     meta = write_experiment(tmp_path)
-    Experiment.from_yaml(meta)._generate_data()
+    Experiment.from_yaml(meta)._generate_all()
     (tmp_path / "exp" / "configs" / "synthetic_spectra.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(store.StoreError, match=r"synthetic_spectra.yaml cannot be read"):
         Experiment.from_yaml(meta)
@@ -87,8 +87,8 @@ def test_a_record_says_what_the_files_said(tmp_path: Path) -> None:
     spectra = tmp_path / "configs" / "synthetic_spectra.yaml"
     text = spectra.read_text(encoding="utf-8").replace("label: comp1", "label: '1e-3'").replace("comp2", "010")
     spectra.write_text(text, encoding="utf-8")
-    Experiment.from_yaml(meta)._generate_data()
-    Experiment.from_yaml(meta)._generate_data()
+    Experiment.from_yaml(meta)._generate_all()
+    Experiment.from_yaml(meta)._generate_all()
     assert load(tmp_path / "exp" / "configs" / "meta_config.yaml").spectra.labels[:2] == ("1e-3", "010")
 
 
@@ -330,8 +330,8 @@ def test_validate_says_what_it_imported_and_from_where(tmp_path: Path, caplog: p
         ("own_code_of_a_person:leaves", "", "leaves', which does not fit"),
         ("", "os:system", "model_type: found 'os:system', which does not fit"),
         ("", "json:JSONDecoder", "model_type: found 'json:JSONDecoder', which does not fit"),
-        ("", "collections:OrderedDict", "does not fit (TypeError: it makes a OrderedDict); expected a torch module"),
-        ("", "own_code_of_a_person:Narrow", "which does not fit (TypeError: its output for 2 spectra is (2, 1))"),
+        ("", "collections:OrderedDict", "(TypeError: OrderedDict, which is no torch module); expected a torch module"),
+        ("", "own_code_of_a_person:Narrow", "which does not fit (TypeError: Narrow, which maps (2, 64) to (2, 1))"),
     ],
 )  # fmt: skip
 def test_validate_finds_code_that_does_not_fit(

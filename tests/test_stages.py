@@ -22,7 +22,7 @@ from helpers import (
     write_experiment,
 )
 
-from spectral_tutorial import Experiment, data, methods, predictions, stages, store, training
+from spectral_tutorial import Experiment, analysis, data, digests, methods, stages, training
 from spectral_tutorial.config import load
 from spectral_tutorial.methods import METHODS, Network, names_of
 from spectral_tutorial.stages import Stages
@@ -54,7 +54,7 @@ def changed(**sections: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def compute(meta: Path, *names: str, **kwargs: Any) -> Experiment:
     """Everything but the plots."""
     experiment = Experiment.from_yaml(meta, **kwargs)
-    experiment._generate_data()
+    experiment._generate_all()
     for name in names or METHODS:
         if isinstance(METHODS[name], Network):
             experiment.train(name)
@@ -64,7 +64,7 @@ def compute(meta: Path, *names: str, **kwargs: Any) -> Experiment:
 
 def forbid(monkeypatch: pytest.MonkeyPatch, *stages: str) -> None:
     """Let a stage that is made again fail the test."""
-    places = {"data": (Stages, "_write_spectra"), "runs": (training, "train"), "analysis": (Stages, "_predict")}
+    places = {"runs": (training, "train"), "analysis": (Stages, "_predict")}
     for stage in stages:
 
         def refuse(*_: Any, stage: str = stage, **__: Any) -> None:
@@ -79,9 +79,9 @@ def forbid(monkeypatch: pytest.MonkeyPatch, *stages: str) -> None:
 def prints(meta: Path) -> dict[str, str]:
     """Fingerprint of each kind of stage."""
     pipe = Stages(load(meta))
-    found = {split: pipe.spectra_stage(split, 42).fingerprint for split in SPLITS}
-    found |= {method: pipe.run_stages(method, 42)[123].fingerprint for method in ("network", "oracle", "fooled")}
-    return found | {"analysis": pipe.prediction_stages("network")[42].fingerprint}
+    found = {split: pipe._spectra_stage(split, 42).fingerprint for split in SPLITS}
+    found |= {method: pipe._run_stages(method, 42)[123].fingerprint for method in ("network", "oracle", "fooled")}
+    return found | {"analysis": pipe._prediction_stages("network")[42].fingerprint}
 
 
 ALL = {*SPLITS, "network", "oracle", "fooled", "analysis"}
@@ -131,10 +131,10 @@ def test_an_edit_of_the_code_makes_only_what_depends_on_it_stale(
     meta = write_experiment(tmp_path)
     reference = prints(meta)
     name = f"spectral_tutorial.{module}"
-    roots = {"spectra": [data], "networks": [data, training], "estimators": [methods], "predictions": [predictions]}
+    roots = {"spectra": [data], "networks": [data, training], "estimators": [methods], "predictions": [analysis]}
     for kind, modules in roots.items():
-        assert store.closure_digest(*modules) == stages.CODE[kind]
-        if any(name in store.import_closure(root) for root in modules):
+        assert digests.closure_digest(*modules) == stages.CODE[kind]
+        if name in digests.import_closure(*modules):
             monkeypatch.setitem(stages.CODE, kind, "edited")
     found = prints(meta)
     assert {name for name in ALL if found[name] != reference[name]} == stale
@@ -166,7 +166,7 @@ def test_an_edited_function_of_ones_own_makes_its_split_stale(tmp_path: Path) ->
 
 def test_a_second_run_computes_nothing_and_writes_nothing(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = content(finished.parent)
-    forbid(monkeypatch, "data", "runs", "analysis")
+    forbid(monkeypatch, "runs", "analysis")
     compute(finished)
     assert content(finished.parent) == before
 
@@ -259,7 +259,7 @@ def test_an_added_split_or_seed_changes_no_other_data(tmp_path: Path, small_run:
     extra = {"extra": {"n_samples": 10, "distribution": combinations(["comp1"])}}
     files["distribution"]["splits"] = extra | files["distribution"]["splits"]
     files["meta"]["data_seed"] = [41, 42]
-    Experiment.from_yaml(write_experiment(tmp_path, files))._generate_data()
+    Experiment.from_yaml(write_experiment(tmp_path, files))._generate_all()
     for split in small_experiment()["distribution"]["splits"]:
         place = Path("exp") / "data" / "seed-42" / split
         assert (small_run / place).is_dir()
@@ -357,7 +357,7 @@ def with_flags(meta: Path, **flags: bool) -> Path:
 
 def test_stages_that_are_off_use_what_is_there(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {part: content(finished.parent / "exp" / part) for part in ("data", "runs", "analysis")}
-    forbid(monkeypatch, "data", "runs", "analysis")
+    forbid(monkeypatch, "runs", "analysis")
     with_flags(finished, generate_data=False, run_training=False, run_analysis=False)
     experiment = Experiment.from_yaml(finished)
     assert len(experiment.data("train")) == 128
@@ -397,7 +397,6 @@ def test_an_edit_of_the_code_makes_everything_behind_it_again(finished: Path, mo
     exp = finished.parent / "exp"
     before = content(exp)
     monkeypatch.setitem(stages.CODE, "networks", "edited")
-    forbid(monkeypatch, "data")
     compute(finished, "network")
     after = content(exp)
     made = {name for name in before if after[name] != before[name]}

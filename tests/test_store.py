@@ -15,9 +15,8 @@ import pytest
 import yaml
 from helpers import REPOSITORY, content, files_in, small_experiment
 
-from spectral_tutorial import folder, store
-from spectral_tutorial.folder import ExperimentFolder
-from spectral_tutorial.store import Stage, StoreError
+from spectral_tutorial import digests, folder, store
+from spectral_tutorial.store import Folder, Stage, StoreError
 
 
 def sections(**changes: Any) -> dict[str, dict[str, Any]]:
@@ -57,7 +56,7 @@ def test_equal_content_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_created_array_is_filled_in_place(tmp_path: Path) -> None:
-    array = store.create_array(tmp_path, (3, 2), np.dtype(np.float32), "a")
+    array = store.create_array(tmp_path, "a", (3, 2), np.float32)
     array[:] = 7
     del array
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy", mmap_mode="r"), np.full((3, 2), 7, np.float32))
@@ -88,12 +87,12 @@ def test_an_edit_of_the_code_counts_and_of_its_comments_does_not(
     text = source.read_text(encoding="utf-8")
     assert text.count(old) == 1
     (tmp_path / "physics.py").write_text(text.replace(old, new), encoding="utf-8")
-    assert (store.source_digest(tmp_path / "physics.py") != store.source_digest(source)) is counts
+    assert (digests.source_digest(tmp_path / "physics.py") != digests.source_digest(source)) is counts
 
 
 def test_a_function_counts_with_its_whole_file_or_by_name() -> None:
-    assert store.code_digest(sections) == store.source_digest(Path(__file__))
-    assert store.code_digest(len) != store.code_digest(max)
+    assert digests.code_digest(sections) == digests.source_digest(Path(__file__))
+    assert digests.code_digest(len) != digests.code_digest(max)
 
 
 # --- stages
@@ -160,8 +159,8 @@ def test_damage_is_noticed(tmp_path: Path, damage: str, caplog: pytest.LogCaptur
 # --- whose folder it is
 
 
-def own(path: Path, overwrite: bool = False, **changes: Any) -> ExperimentFolder:
-    return ExperimentFolder(path, sections(**changes), overwrite)
+def own(path: Path, overwrite: bool = False, **changes: Any) -> Folder:
+    return folder.open_folder(path, sections(**changes), overwrite)
 
 
 def populate(path: Path) -> None:
@@ -232,7 +231,7 @@ def test_another_configuration_is_refused_and_named(tmp_path: Path) -> None:
 def test_overwriting_deletes_what_was_written_and_nothing_else(tmp_path: Path) -> None:
     populate(tmp_path / "exp")
     own(tmp_path / "exp", overwrite=True, training=other_training()).publish("plots/new.png", b"new")
-    record = {f"configs/{name}" for name in (*folder.RECORD_NAMES.values(), "versions.json", "published.json")}
+    record = {f"configs/{name}" for name in (*folder.RECORD.values(), "versions.json", "published.json")}
     assert set(files_in(tmp_path / "exp")) == {*NOTES, *record, "plots/new.png"}
     assert {(tmp_path / "exp" / name).read_text(encoding="utf-8") for name in NOTES} == {"my notes"}
     own(tmp_path / "exp", training=other_training())
@@ -264,7 +263,7 @@ def test_the_record_is_the_configuration_with_paths_to_its_neighbors(tmp_path: P
     populate(tmp_path)
     record = tmp_path / "configs"
     for name in ("spectra", "distribution", "training", "analysis"):
-        assert yaml.safe_load((record / folder.RECORD_NAMES[name]).read_text()) == small_experiment()[name]
+        assert yaml.safe_load((record / folder.RECORD[name]).read_text()) == small_experiment()[name]
     meta = yaml.safe_load((record / "meta_config.yaml").read_text())
     assert (record / meta["exp_dir"]).resolve() == tmp_path.resolve()
     assert all((record / meta[f"{name}_config_path"]).is_file() for name in ("spectra", "training"))
@@ -285,8 +284,8 @@ def test_first_difference(old: Any, new: Any, difference: str | None) -> None:
 
 
 def test_whoever_comes_second_waits_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    folder = own(tmp_path / "exp")
-    folder.publish("plots/one.png", b"one")
+    mine = own(tmp_path / "exp")
+    mine.publish("plots/one.png", b"one")
     held = threading.Event()
 
     def somebody_else() -> None:
@@ -299,7 +298,7 @@ def test_whoever_comes_second_waits_and_says_so(tmp_path: Path, caplog: pytest.L
     other = threading.Thread(target=somebody_else)
     other.start()
     held.wait()
-    folder.publish("plots/two.png", b"two")
+    mine.publish("plots/two.png", b"two")
     other.join()
     assert "another process is working on" in caplog.text
     assert (tmp_path / "exp" / "plots" / "two.png").read_bytes() == b"two"

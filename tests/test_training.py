@@ -36,21 +36,21 @@ def task() -> tuple[Pair, Pair]:
     return (inputs[:90], targets[:90]), (inputs[90:], targets[90:])
 
 
-def mlp(config: TrainingConfig) -> training.Build:
+def mlp(config: TrainingConfig) -> models.Build:
     return lambda: MLP(12, 3, config.hidden_dims, config.dropout_rate)
 
 
 def run(
-    config: TrainingConfig, task: tuple[Pair, Pair], seeds: Sequence[int], build: training.Build | None = None
-) -> tuple[training.History, dict[int, training.State]]:
-    kept: dict[int, training.State] = {}
+    config: TrainingConfig, task: tuple[Pair, Pair], seeds: Sequence[int], build: models.Build | None = None
+) -> tuple[training.History, dict[int, models.State]]:
+    kept: dict[int, models.State] = {}
     history = training.train(config, build or mlp(config), *task, seeds=seeds, on_checkpoint=kept.__setitem__)
     return history, kept
 
 
-def plain_loop(config: TrainingConfig, task: tuple[Pair, Pair], seed: int, build: training.Build) -> nn.Module:
+def plain_loop(config: TrainingConfig, task: tuple[Pair, Pair], seed: int, build: models.Build) -> nn.Module:
     """One network, trained as any PyTorch tutorial would, with the seed's own generators."""
-    with training.borrowed(training.generator(seed, "weights")):
+    with models.borrowed(training.generator(seed, "weights")):
         network = build()
         initialize(network, config.initialization)
     order, dropout = (training.generator(seed, purpose) for purpose in ("order", "dropout"))
@@ -83,7 +83,7 @@ def plain_loop(config: TrainingConfig, task: tuple[Pair, Pair], seed: int, build
 def test_the_stacked_loop_equals_a_plain_loop(task: tuple[Pair, Pair], changes: dict[str, Any]) -> None:
     config = training_config(epochs=4, **changes)
     kind = CNN if config.model_type == "cnn" else MLP
-    build: training.Build = lambda: kind(12, 3, config.hidden_dims, config.dropout_rate)  # noqa: E731
+    build: models.Build = lambda: kind(12, 3, config.hidden_dims, config.dropout_rate)  # noqa: E731
     history, kept = run(config, task, SEEDS[:3], build)
     last = kept[max(kept)]
     for place, seed in enumerate(SEEDS[:3]):
@@ -91,7 +91,7 @@ def test_the_stacked_loop_equals_a_plain_loop(task: tuple[Pair, Pair], changes: 
         for name, tensor in network.state_dict().items():
             torch.testing.assert_close(last[name][place], tensor, rtol=0, atol=1e-5)
         inputs, targets = task[1]
-        predicted = training.predict(build(), last, inputs)[place]
+        predicted = models.predict(build(), last, inputs)[place]
         torch.testing.assert_close(predicted, network(inputs).detach(), rtol=0, atol=1e-5)
         if config.loss_function == "mse":
             expected = ((network(inputs) - targets) ** 2).mean().item()
@@ -141,7 +141,7 @@ def test_a_seed_is_bit_for_bit_the_same_whatever_seeds_are_beside_it(
 ) -> None:
     """The shipped network, whose last layer of 20 numbers fills no register. The same threads, other neighbors."""
     config = shipped().with_training(epochs=2, **changes).training
-    build: training.Build = lambda: MLP(1024, 20, config.hidden_dims, config.dropout_rate)  # noqa: E731
+    build: models.Build = lambda: MLP(1024, 20, config.hidden_dims, config.dropout_rate)  # noqa: E731
     with threads(count):
         (together, all_states), (apart, states) = (run(config, world, seeds, build) for seeds in (SEEDS, fewer))
     for place, seed in enumerate(fewer):
@@ -158,7 +158,7 @@ def test_a_seed_is_bit_for_bit_the_same_whatever_seeds_are_beside_it(
 def test_a_seed_alone_on_many_threads_is_the_same_but_for_rounding(world: tuple[Pair, Pair]) -> None:
     """There a matrix product is cut into pieces, and sums are taken in another order."""
     config = shipped().with_training(epochs=2).training
-    build: training.Build = lambda: MLP(1024, 20, config.hidden_dims)  # noqa: E731
+    build: models.Build = lambda: MLP(1024, 20, config.hidden_dims)  # noqa: E731
     with threads(4):
         together, alone = (run(config, world, seeds, build)[0] for seeds in (SEEDS, SEEDS[:1]))
     np.testing.assert_allclose(alone.val_loss[0], together.val_loss[0], rtol=1e-4)
@@ -247,7 +247,7 @@ def test_what_cannot_be_stacked_is_trained_in_turn_and_equals_itself_alone(
     task: tuple[Pair, Pair], caplog: pytest.LogCaptureFixture
 ) -> None:
     config = training_config(epochs=3, checkpoint_by="step", checkpoint_every_n_step=3)
-    caplog.set_level("INFO", training.__name__)
+    caplog.set_level("INFO", models.__name__)
     history, kept = run(config, task, SEEDS[:3], Normalized)
     assert "Normalized cannot be stacked: its 3 seeds run one after another" in caplog.text
     alone, weights = run(config, task, SEEDS[1:2], Normalized)
@@ -256,7 +256,7 @@ def test_what_cannot_be_stacked_is_trained_in_turn_and_equals_itself_alone(
     for step, state in kept.items():
         assert all(torch.equal(state[name][1], weights[step][name][0]) for name in state)
     assert kept[9]["1.num_batches_tracked"].tolist() == [9, 9, 9]
-    predicted = training.predict(Normalized(), kept[9], task[1][0])
+    predicted = models.predict(Normalized(), kept[9], task[1][0])
     for place in range(3):
         network = Normalized().eval()
         network.load_state_dict({name: tensor[place] for name, tensor in kept[9].items()})
@@ -270,7 +270,7 @@ def test_a_seed_that_overflows_is_found_and_disturbs_no_other(
     healthy, _ = run(config, task, SEEDS[:3])
     draw = training.initial_state
 
-    def poisoned(*args: Any) -> training.State:
+    def poisoned(*args: Any) -> models.State:
         state = draw(*args)
         state["0.weight"][1] = 1e30
         return state
@@ -288,7 +288,7 @@ def test_an_absurd_learning_rate_diverges(task: tuple[Pair, Pair]) -> None:
 
 
 @pytest.mark.parametrize("build", [None, Normalized], ids=["stacked", "in turn"])
-def test_global_generators_are_left_alone(task: tuple[Pair, Pair], build: training.Build | None) -> None:
+def test_global_generators_are_left_alone(task: tuple[Pair, Pair], build: models.Build | None) -> None:
     def states() -> list[Any]:
         name, key, *rest = np.random.get_state()
         return [random.getstate(), name, key.tolist(), rest, torch.get_rng_state().tolist()]
@@ -310,9 +310,9 @@ def test_the_global_generators_state_does_not_matter(task: tuple[Pair, Pair]) ->
 def test_predictions_in_blocks_equal_the_whole(task: tuple[Pair, Pair], monkeypatch: pytest.MonkeyPatch) -> None:
     config = training_config()
     state = training.initial_state(mlp(config), "torch", SEEDS)
-    whole = training.predict(mlp(config)(), state, task[0][0])
-    monkeypatch.setattr(training, "EVALUATION_ROWS", 17)
-    blocks = training.predict(mlp(config)(), state, task[0][0])
+    whole = models.predict(mlp(config)(), state, task[0][0])
+    monkeypatch.setattr(models, "EVALUATION_ROWS", 17)
+    blocks = models.predict(mlp(config)(), state, task[0][0])
     assert whole.shape == (8, 90, 3)
     torch.testing.assert_close(blocks, whole, rtol=1e-5, atol=1e-6)
 
@@ -463,14 +463,14 @@ def test_what_a_checkpoint_answers_is_what_was_trained(name: str) -> None:
     history = training.train(
         settings(), build, pairs, pairs, seeds=[1, 2], on_checkpoint=lambda step, state: states.append(state)
     )
-    alone = training.template(build).eval()
+    alone = models.template(build).eval()
     for place in range(2):
         weights = {key: tensor[place] for key, tensor in states[-1].items()}
         with torch.no_grad():
             answer = functional_call(alone, weights, (pairs[0],))
         assert float(nn.functional.mse_loss(answer, pairs[1])) == pytest.approx(history.val_loss[place, -1], rel=1e-5)
     assert (history.val_loss[:, -1] < history.val_loss[:, 0]).all()
-    stacked = training.predict(training.template(build), states[-1], pairs[0])
+    stacked = models.predict(models.template(build), states[-1], pairs[0])
     assert torch.allclose(stacked[1], answer, atol=1e-5)
 
 
@@ -480,7 +480,7 @@ def test_what_is_frozen_is_not_learned() -> None:
         network[0].requires_grad_(False)
         return network
 
-    states: list[training.State] = []
+    states: list[models.State] = []
     pairs = spectra()
     keep = lambda step, state: states.append(state)  # noqa: E731
     training.train(settings(weight_decay=0.1), build, pairs, pairs, seeds=[1, 2], on_checkpoint=keep)
@@ -498,14 +498,14 @@ def test_a_network_without_parameters_is_refused_in_one_sentence() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
 def test_a_device_that_is_not_there_is_refused_in_one_sentence() -> None:
     with pytest.raises(ConfigError, match="device: found 'cuda', which torch does not find here; expected one of auto"):
-        training.choose_device("cuda")
+        models.choose_device("cuda")
 
 
 @pytest.mark.parametrize("name", ["recurrent", "control flow", "dropout as a function", "spectral norm"])
 def test_what_vmap_cannot_take_runs_one_seed_after_another_and_says_so(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", training.__name__)
+    caplog.set_level("INFO", models.__name__)
     pairs = spectra()
     together = training.train(settings(), NETWORKS[name], pairs, pairs, seeds=[1, 2])
     (said,) = caplog.messages
@@ -515,7 +515,7 @@ def test_what_vmap_cannot_take_runs_one_seed_after_another_and_says_so(
 
 
 def test_batch_norm_is_stacked_and_averages_for_each_seed(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", training.__name__)
+    caplog.set_level("INFO", models.__name__)
     pairs, kept = spectra(), {}
     keep = kept.__setitem__
     together = training.train(settings(), NETWORKS["batch norm"], pairs, pairs, seeds=[1, 2], on_checkpoint=keep)
@@ -546,7 +546,7 @@ def test_a_network_that_is_not_a_number_from_the_start_is_trained_and_called_div
     ],
     ids=["wider", "flat", "a pair", "other bins"],
 )
-def test_a_network_that_does_not_fit_is_refused_in_one_sentence(build: training.Build, found: str) -> None:
+def test_a_network_that_does_not_fit_is_refused_in_one_sentence(build: models.Build, found: str) -> None:
     pairs = spectra()
     expected = r"model_type: found {}; expected a network that maps \(batch, 12\) to \(batch, 3\)\.$"
     with pytest.raises(ConfigError, match=expected.format(found)):
@@ -574,7 +574,7 @@ def test_weights_gradients_and_two_moments_of_all_seeds_count(
     monkeypatch: pytest.MonkeyPatch, free: int, refused: bool
 ) -> None:
     monkeypatch.setattr(models.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
-    build: training.Build = lambda: nn.Linear(BINS, LINES)  # noqa: E731
+    build: models.Build = lambda: nn.Linear(BINS, LINES)  # noqa: E731
     with pytest.raises(ConfigError) if refused else nullcontext():
         models.check_memory(settings(), build, 3, torch.device("cpu"))
 
@@ -616,5 +616,5 @@ def test_a_person_who_changes_the_forward_pass_of_our_network_gets_their_own() -
 
     state = training.initial_state(lambda: MLP(BINS, LINES, [8]), "torch", [1, 2])
     x = spectra()[0]
-    plain, halved = (training.predict(kind(BINS, LINES, [8]), state, x) for kind in (MLP, Halved))
+    plain, halved = (models.predict(kind(BINS, LINES, [8]), state, x) for kind in (MLP, Halved))
     torch.testing.assert_close(2 * halved, plain)

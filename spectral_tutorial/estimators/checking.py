@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
-from spectral_tutorial.data import LackingError
+from spectral_tutorial.data import MissingSpectraError
 
 
 def check_flux(estimator: BaseEstimator, X: ArrayLike) -> NDArray[Any]:
@@ -19,7 +19,7 @@ def check_flux(estimator: BaseEstimator, X: ArrayLike) -> NDArray[Any]:
     ------
     ValueError
         If the number of bins is another one, a value is not finite, or something is masked.
-    LackingError
+    MissingSpectraError
         If a spectrum has no flux above 0.
     """
     return _lit(validate_data(estimator, _unmasked(X), reset=False))
@@ -34,7 +34,7 @@ def check_both(estimator: BaseEstimator, X: ArrayLike, y: ArrayLike) -> tuple[ND
 def check_several(flux: NDArray[Any]) -> None:
     """Refuse a single spectrum, which no regression can learn from."""
     if len(flux) < 2:
-        raise LackingError(f"found n_samples = {len(flux)}; expected at least 2 spectra to learn from")
+        raise MissingSpectraError(f"found n_samples = {len(flux)}; expected at least 2 spectra to learn from")
 
 
 def _unmasked(values: ArrayLike) -> ArrayLike:
@@ -47,7 +47,7 @@ def _unmasked(values: ArrayLike) -> ArrayLike:
 def _lit(flux: NDArray[Any]) -> NDArray[Any]:
     dark = np.flatnonzero(~(flux > 0).any(axis=1))
     if dark.size:
-        raise LackingError(
+        raise MissingSpectraError(
             f"{dark.size} of {len(flux)} spectra have no flux above 0, the first of them number {dark[0]} counted from "
             "0; expected light in every spectrum: leave dead fibers out"
         )

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.extmath import randomized_svd
 from sklearn.utils.validation import check_is_fitted
 
-from spectral_tutorial.data import LOG_FLOOR, LackingError, flux_unit
+from spectral_tutorial.data import LOG_FLOOR, MissingSpectraError, flux_unit
 from spectral_tutorial.estimators.checking import check_both, check_flux
 from spectral_tutorial.estimators.inversion import LEAST_VARIANCE, Array, Inversion, bin_scatter, invert, solve
 
@@ -177,19 +177,23 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
 
         Raises
         ------
-        LackingError
+        MissingSpectraError
             If there are too few blank spectra or bins, or no spectrum of some component alone.
         """
         flux, a = check_both(self, X, y)
         if flux.shape[1] < 3:
-            raise LackingError(f"the spectra have {flux.shape[1]} bins; expected at least 3, to tell noise from flux")
+            raise MissingSpectraError(
+                f"the spectra have {flux.shape[1]} bins; expected at least 3, to tell noise from flux"
+            )
         single = (a != 0).sum(axis=1) <= 1
         flux, a = flux[single], a[single]
         if a.any(axis=1).all() or not a.any(axis=0).all():
-            raise LackingError("the training spectra lack a kind; expected blank ones, and each component on its own")
+            raise MissingSpectraError(
+                "the training spectra lack a kind; expected blank ones, and each component on its own"
+            )
         if (found := min(np.count_nonzero(~a.any(axis=1)), flux.shape[1])) < self.n_continuum:
             expected = f"at least {self.n_continuum}, to find as many coordinates of continua"
-            raise LackingError(f"there are {found} blank spectra, or bins; expected {expected}")
+            raise MissingSpectraError(f"there are {found} blank spectra, or bins; expected {expected}")
         self.flux_unit_ = flux_unit(flux)
         log_flux, weight = _straight_log(flux / flux.dtype.type(self.flux_unit_))
         z = self._start(log_flux, weight, a)

@@ -12,7 +12,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from spectral_tutorial.data import LOG_FLOOR, LackingError, brightness, flux_unit
+from spectral_tutorial.data import LOG_FLOOR, MissingSpectraError, brightness, flux_unit
 from spectral_tutorial.estimators.checking import check_both, check_flux, check_several
 from spectral_tutorial.estimators.inversion import Array
 
@@ -120,7 +120,7 @@ class LocalReader(RegressorMixin, BaseEstimator):
 
         Raises
         ------
-        LackingError
+        MissingSpectraError
             If there is a single spectrum, or a line around which there are no bins.
         """
         flux, truth = check_both(self, X, y)
@@ -149,7 +149,7 @@ class LocalReader(RegressorMixin, BaseEstimator):
         distance = (np.asarray(self.wavelength, float) - center) / width
         inside = np.abs(distance) <= REACH
         if not inside.any():
-            raise LackingError(f"no bin lies within {REACH:g} widths of the line at {center:g} nm")
+            raise MissingSpectraError(f"no bin lies within {REACH:g} widths of the line at {center:g} nm")
         window, place = _log(np.asarray(flux[:, inside], float) / self.flux_unit_), distance[inside] / REACH
         beside = np.abs(distance[inside]) > CORE
         powers = np.vander(place, self.degree + 1)

@@ -12,7 +12,7 @@ from scipy.special import log_ndtr, logsumexp
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from spectral_tutorial.data import LOG_FLOOR, LackingError
+from spectral_tutorial.data import LOG_FLOOR, MissingSpectraError
 from spectral_tutorial.estimators.checking import check_both, check_flux
 from spectral_tutorial.estimators.inversion import Array, Inversion, invert
 from spectral_tutorial.physics import DARK, World
@@ -96,11 +96,13 @@ class WorldModel:
 
         Raises
         ------
-        LackingError
+        MissingSpectraError
             If a spectrum has a bin without flux: how dark it is, single precision cannot say.
         """
         if dark := np.count_nonzero((np.abs(np.asarray(flux)) < DARK).any(axis=1)):
-            raise LackingError(f"{dark} of {len(np.asarray(flux))} spectra have bins too dark for single precision")
+            raise MissingSpectraError(
+                f"{dark} of {len(np.asarray(flux))} spectra have bins too dark for single precision"
+            )
         cold = min(START_TEMPERATURES[0], self.temperature_range[0])
         hot = max(START_TEMPERATURES[1], self.temperature_range[1])
         temperatures = np.geomspace(cold, hot, min(MOST_STARTS, 1 + math.ceil(3.5 * math.log2(hot / cold))))

@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from spectral_tutorial import analysis, figures, training
+from spectral_tutorial import analysis, figures, models, training
 from spectral_tutorial.data import InputTransform, Spectra
 from spectral_tutorial.explorers import pictures
 from spectral_tutorial.explorers.base import book_folder, picture_tag
@@ -120,12 +120,12 @@ def train_once(
     judged = [experiment.data(split).take(slice(0, JUDGED_ON)) for split in (analysis.ID_SPLIT, analysis.OOD_SPLIT)]
     pairs = [_tensors(transform, spectra) for spectra in (train, *judged)]
     build = experiment.builder(config)
-    model = training.template(build)
+    model = models.template(build)
 
-    def measure(step: int, state: training.State) -> None:
+    def measure(step: int, state: models.State) -> None:
         progress.step.append(step)
         for (inputs, truth), errors in zip(pairs[1:], (progress.known, progress.held), strict=True):
-            answer = training.predict(model, state, inputs)[0, :, place]
+            answer = models.predict(model, state, inputs)[0, :, place]
             errors.append(float(torch.mean((answer - truth[:, place]) ** 2)))
 
     def advance(done: int, total: int) -> None:

@@ -16,9 +16,9 @@ from typing import Annotated, Any
 from pydantic import Field
 from pydantic import model_validator as validator
 
-from spectral_tutorial import experiment, store
+from spectral_tutorial import digests, experiment, store
 from spectral_tutorial.config import Config, ConfigError
-from spectral_tutorial.data import LackingError
+from spectral_tutorial.data import MissingSpectraError
 from spectral_tutorial.experiment import Experiment
 from spectral_tutorial.methods import METHODS, is_known
 from spectral_tutorial.reading import Valid, one_of, refusal, show
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 MOST_CELLS = 100_000
 
-CODE = store.closure_digest(experiment)
+CODE = digests.closure_digest(experiment)
 """Digest of the code that reports depend on, taken on import."""
 
 _CHANGES = "SECTION.KEY, or pair, as in the variations of analysis.yaml"
@@ -187,7 +187,7 @@ def measure(cell: Cell) -> Outcome:
             asked = Experiment(config, keep_spectra=cell.keep)
             report = asked.gap_report(*cell.methods).to_csv(index=False, lineterminator="\n")
         except (Exception, SystemExit) as problem:  # of any kind: the other cells go on
-            return Outcome(error=sentence(problem), always=isinstance(problem, LackingError))
+            return Outcome(error=sentence(problem), always=isinstance(problem, MissingSpectraError))
     return Outcome(report, time.perf_counter() - start)
 
 
@@ -196,8 +196,8 @@ def fingerprint(config: Config, methods: Iterable[str]) -> str:
     stages, parts = Stages(config), []
     for name in methods:
         try:
-            parts.append([name, *(stage.fingerprint for stage in stages.prediction_stages(name).values())])
-        except LackingError as lacking:  # computing the cell will fail in the same words
+            parts.append([name, *(stage.fingerprint for stage in stages._prediction_stages(name).values())])
+        except MissingSpectraError as lacking:  # computing the cell will fail in the same words
             parts.append([name, str(lacking)])
     return store.fingerprint(parts, CODE)
 
@@ -210,7 +210,7 @@ def name_of(values: Mapping[str, Any]) -> str:
 def sentence(problem: BaseException) -> str:
     """Write an error on one line, with its type unless the project's own words say all."""
     said = " ".join(str(problem).split())
-    return said if isinstance(problem, ConfigError | LackingError) else f"{type(problem).__name__}: {said}"
+    return said if isinstance(problem, ConfigError | MissingSpectraError) else f"{type(problem).__name__}: {said}"
 
 
 def text(value: Any) -> str:

@@ -24,9 +24,9 @@ from spectral_tutorial import cores
 from spectral_tutorial.analysis import REPORT_COLUMNS
 from spectral_tutorial.config import ConfigError, load_yaml
 from spectral_tutorial.config import load as load_experiment
-from spectral_tutorial.folder import held
+from spectral_tutorial.folder import versions
 from spectral_tutorial.reading import config_error, is_file, show, validate
-from spectral_tutorial.store import StoreError, read_table, versions, write_atomically
+from spectral_tutorial.store import StoreError, locked, read_table, write_atomically
 from spectral_tutorial.sweep.cells import Cell, Outcome, SweepFile, measure, name_of, sentence, text
 from spectral_tutorial.sweep.executors import Processes, dask, on_dask, unordered
 
@@ -52,7 +52,7 @@ def claimed(folder: Path) -> Iterator[None]:
     if (folder / FAILURES).exists() and not _begins(folder / FAILURES, ["methods", "error"]):
         raise StoreError(f"{folder / FAILURES}: found a file that no sweep wrote; expected none of that name.")
     folder.mkdir(parents=True, exist_ok=True)
-    with held(filelock.FileLock(folder / ".lock"), folder):
+    with locked(filelock.FileLock(folder / ".lock"), folder):
         write_atomically(folder / RECORD, versions())
         yield
 

@@ -71,7 +71,7 @@ def main(folder: Path, n: int, n_seeds: int) -> None:
     """Measure the three steps."""
     torch.optim.AdamW([torch.zeros(1)])  # imports half of torch when it is first called
     watch, run = Watch(), experiment(folder, n, n_seeds)
-    steps = {"generate": run.generate_data, "train": run.train, "analyze": lambda: run.gap_report("network")}
+    steps = {"generate": run._generate_all, "train": run.train, "analyze": lambda: run.gap_report("network")}
     print(json.dumps({name: watch.step(work) for name, work in steps.items()}))
 
 

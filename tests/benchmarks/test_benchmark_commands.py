@@ -13,10 +13,11 @@ import matplotlib.figure
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from helpers import SHIPPED, content, seconds, small_experiment, write_experiment
 from test_memory import measured
 
-from spectral_tutorial import Experiment, figures
+from spectral_tutorial import Experiment, figures, models
 from spectral_tutorial.plots import PLOTS
 
 pytestmark = pytest.mark.nightly
@@ -44,13 +45,19 @@ def say(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[str], None]]:
 @pytest.mark.benchmark(group="analysis")
 def test_analysis_against_the_forward_passes_alone(benchmark: Any, trained: Experiment, say: Any) -> None:
     """All seeds read both splits at all checkpoints; the rest is reading weights, moments, tables and files."""
-    stages = trained._stages
     steps = trained.train()["step"].unique()
-    networks = [stages.networks("network", 42, int(step)) for step in steps]
+    network = models.template(trained.builder(trained.config.training))
+    states = [trained.weights(step=int(step)) for step in steps]
     inputs = [trained.transform().transform(np.asarray(trained.data(s).flux)) for s in ("val", "test")]
-    passes = min(seconds(lambda: [network(x) for network in networks for x in inputs]) for _ in range(3))
-    found = stages.prediction_stages("network")
-    benchmark.pedantic(lambda: stages._predict("network", found, list(found.values())), rounds=3)
+    pairs = [(state, torch.from_numpy(x)) for state in states for x in inputs]
+    passes = min(seconds(lambda: [models.predict(network, *pair) for pair in pairs]) for _ in range(3))
+    judged = {split: trained.data(split) for split in ("val", "test")}
+
+    def analyze() -> None:
+        for seed, stage in trained._prediction_stages("network").items():
+            trained._predict("network", seed, stage, judged, trained._networks("network", seed))
+
+    benchmark.pedantic(analyze, rounds=3)
     ratio = benchmark.stats.stats.min / passes
     benchmark.extra_info.update({"of_passes": ratio, "checkpoints": len(steps)})
     say(f"analysis, {len(steps)} checkpoints of 8 seeds: {ratio:.1f} x the forward passes' {passes:.2f} s")
@@ -60,11 +67,11 @@ def test_analysis_against_the_forward_passes_alone(benchmark: Any, trained: Expe
 @pytest.mark.benchmark(group="plots")
 def test_plots_against_an_empty_one(benchmark: Any, trained: Experiment, say: Any) -> None:
     trained.gap_report("network")
-    trained._plot()  # what they show is computed
+    trained._plot_all()  # what they show is computed
     empty = min(seconds(lambda: figures.png(matplotlib.figure.Figure(figsize=(8, 4)))) for _ in range(3))
     took = {name: min(seconds(lambda n=name: trained.plot(n)) for _ in range(2)) for name in PLOTS}
     slowest = max(took, key=lambda name: took[name])
-    benchmark.pedantic(trained.draw, rounds=2)
+    benchmark.pedantic(trained._plot_all, rounds=2)
     benchmark.extra_info.update({"empty_s": empty, "slowest": slowest, "slowest_s": took[slowest]})
     total = benchmark.stats.stats.min
     say(f"{len(PLOTS)} plots: {total:.1f} s; slowest {slowest} {took[slowest]:.2f} s, an empty one {empty:.3f} s")

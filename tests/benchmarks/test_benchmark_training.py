@@ -44,7 +44,7 @@ def test_a_seed_among_many_costs_less_than_a_plain_loop(
 ) -> None:
     ends = {"epochs": EPOCHS, "checkpoint_by": "ratio", "checkpoint_ratio": 1.0}
     config = shipped().with_training(**ends).training
-    build: training.Build = lambda: models.MLP(BINS, LINES, HIDDEN)  # noqa: E731
+    build: models.Build = lambda: models.MLP(BINS, LINES, HIDDEN)  # noqa: E731
     look = tuple(tensor[:64] for tensor in spectra)
     torch.optim.AdamW([torch.zeros(1)])  # imports half of torch when it is first called
     plain, speed = [], []

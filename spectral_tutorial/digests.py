@@ -1,0 +1,54 @@
+"""Digests of code: whatever a stage's modules import, so that there is no list to keep."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from spectral_tutorial.store import fingerprint
+
+
+def source_digest(path: Path) -> str:
+    """SHA-256 of a Python file's code; comments and layout do not count."""
+    return hashlib.sha256(ast.dump(ast.parse(path.read_text(encoding="utf-8"))).encode()).hexdigest()
+
+
+def code_digest(function: Callable[..., Any]) -> str:
+    """Digest of the whole file in which a function or class is defined, or of its name where there is none."""
+    try:
+        return source_digest(Path(str(inspect.getsourcefile(function))))
+    except (TypeError, OSError):
+        return fingerprint(repr(getattr(function, "__qualname__", type(function))))
+
+
+def import_closure(*modules: ModuleType) -> dict[str, Path]:
+    """Return name and file of modules and of all that they import from their package, directly or through others.
+
+    Imports inside functions count; the package's own ``__init__``, which imports everything for its users, does not.
+    """
+    package = modules[0].__name__.partition(".")[0]
+    root = Path(str(import_module(package).__file__)).parent
+    found: dict[str, Path] = {}
+    todo = [module.__name__ for module in modules]
+    while todo:
+        name = todo.pop()
+        place = root.joinpath(*name.split(".")[1:])
+        path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        if name in found or name == package or not path.is_file():  # the last: a function or a class
+            continue
+        found[name] = path
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == package:
+                todo += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
+def closure_digest(*modules: ModuleType) -> str:
+    """Digest of the code of some modules and of everything in their :func:`import_closure`."""
+    return fingerprint({name: source_digest(path) for name, path in import_closure(*modules).items()})
