@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectral_tutorial.config import Config
-from spectral_tutorial.data import Spectra
+from spectral_tutorial.data import Spectra, stream
 from spectral_tutorial.physics import World
 from spectral_tutorial.sections import Combination, CombinationDistribution, Split, TrainingConfig
-from spectral_tutorial.splits import LEARNED_FROM, complete
+from spectral_tutorial.splits import LEARNED_FROM, complete, draw_abundance
 
 ORIGINAL_TRAINING: Mapping[str, Any] = {
     "model_type": "mlp",
@@ -47,6 +47,9 @@ WITHOUT_EFFECT = {
 
 COMPOSED = "composed"
 """Stands for spectra that :func:`spectral_tutorial.data.compose` makes from the training split itself."""
+
+DRAWS = 4096
+"""Abundances that are drawn from a person's own function to see how far they go."""
 
 RANK = 256
 """Principal components that the linear estimators look at; fixed, not chosen."""
@@ -160,12 +163,18 @@ class Task:
     @property
     def abundance_range(self) -> tuple[float, float]:
         """Lowest and highest abundance of a component that is present, in all splits that are predicted."""
-        splits = complete(self.config.distribution.splits)
-        laws = [split.distribution for name, split in splits.items() if name not in LEARNED_FROM]
-        listed = [one for law in laws if isinstance(law, CombinationDistribution) for one in law.combinations]
-        own = [limits for one in listed for limits in one.ranges.values()]
-        lows, highs = zip(self.config.spectra.sampling.abundance.range, *own, strict=True)
-        return min(lows), max(highs)
+        spectra, directory = self.config.spectra, self.config.directory
+        ranges = [spectra.sampling.abundance.range]
+        for name, split in complete(self.config.distribution.splits).items():
+            if name in LEARNED_FROM:
+                continue
+            if isinstance(split.distribution, CombinationDistribution):
+                ranges += [limits for one in split.distribution.combinations for limits in one.ranges.values()]
+            else:  # a function says what it draws by drawing; these draws are nobody's spectra
+                drawn = draw_abundance(split.distribution, spectra, DRAWS, stream(0, name, "range"), directory)
+                ranges += [(drawn[drawn > 0].min(initial=np.inf), drawn.max())]
+        lows, highs = zip(*ranges, strict=True)
+        return float(min(lows)), float(max(highs))
 
     def fit(self, estimator: Any) -> Fitted:
         """Fit an estimator to the training split."""
@@ -221,7 +230,11 @@ def _observer(task: Task) -> Fitted:
     from spectral_tutorial.estimators import BayesianObserver
 
     sampling = task.config.spectra.sampling
-    return task.fit(BayesianObserver(task.world, task.labels, sampling.abundance.range, sampling.temperature.range))
+    ranges, log_uniform = (
+        (sampling.abundance.range, sampling.temperature.range),
+        sampling.abundance.distribution != "uniform",
+    )
+    return task.fit(BayesianObserver(task.world, task.labels, *ranges, log_uniform))
 
 
 def _synthesis(task: Task) -> Fitted:
@@ -234,7 +247,7 @@ def _synthesis(task: Task) -> Fitted:
 def _decoder(task: Task, **settings: int) -> Fitted:
     from spectral_tutorial.estimators import LogAdditiveDecoder
 
-    return task.fit(LogAdditiveDecoder(**settings))
+    return task.fit(LogAdditiveDecoder(highest=task.abundance_range[1], **settings))
 
 
 def _flat_decoder(task: Task) -> Fitted:

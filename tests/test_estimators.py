@@ -553,6 +553,55 @@ def test_truncated_normal_far_out_and_near() -> None:
     np.testing.assert_allclose(np.exp(log_mass[1:4]), (whole.cdf(1) - whole.cdf(0))[1:4], rtol=1e-6)
 
 
+def test_a_normal_distribution_over_log_uniform_values_near_and_far_out() -> None:
+    """Mass and mean against adaptive integration, also where next to nothing is inside."""
+    from scipy.integrate import quad
+    from scipy.stats import norm
+
+    low, high = 0.01, 1.0
+    center, spread = np.array([[-0.1], [0.02], [0.3], [0.5], [1.2]]), np.array([[0.1], [0.1], [0.001], [2.0], [0.1]])
+    log_mass, mean = physical._log_uniform_normal(center, spread, np.array([low]), np.array([high]))
+    for found, average, c, s in zip(log_mass[:, 0], mean[:, 0], center[:, 0], spread[:, 0], strict=True):
+        ends = max(low, c - 8 * s), min(high, c + 8 * s)
+        moments = [quad(lambda a, p=p, c=c, s=s: a ** (p - 1) * norm.pdf(a, c, s), *ends)[0] for p in (0, 1)]
+        assert found == pytest.approx(np.log(moments[0] / np.log(high / low)), abs=1e-3)
+        assert average == pytest.approx(moments[1] / moments[0], rel=1e-3)
+
+
+def test_the_observer_believes_abundances_that_are_log_uniform(tmp_path: Path) -> None:
+    """In the distribution that it was fitted to, no other belief is right as often."""
+    files = small_experiment()
+    files["spectra"]["sampling"]["abundance"] = {"range": [0.001, 1.0], "distribution": "log_uniform"}
+    for split in files["distribution"]["splits"].values():
+        split["n_samples"] = 4096
+    exp = Experiment.from_yaml(write_experiment(tmp_path, files))
+    train, val = exp.data("train"), exp.data("val")
+    right = exp.estimator("observer")
+    uniform = clone(right).set_params(log_uniform=False).fit(train.flux, train.of(*exp.reported))
+    error, other = (squared(observer, val, exp.reported).mean(axis=0) for observer in (right, uniform))
+    assert (error < other).all()
+    assert error[1] < 0.85 * other[1]
+
+
+@pytest.mark.parametrize("kind", ["function", "ranges"])
+def test_abundances_beyond_the_configured_range_are_found(kind: str, tmp_path: Path) -> None:
+    """A test split with up to four times as much as the world's range names, in its own words or by a function."""
+    files = small_experiment()
+    files["spectra"] |= {"line_law": "beer_lambert", "n_bins": 256}
+    far = combinations(["comp6", "comp4"])
+    far["combinations"][0]["ranges"] = {"comp6": [2, 4], "comp4": [2, 4]}
+    if kind == "function":
+        source = "def far(n, rng):\n    return {label: rng.uniform(2, 4, n) for label in ('comp6', 'comp4')}\n"
+        (tmp_path / "far_beyond.py").write_text(source, encoding="utf-8")
+        far = {"type": "function", "callable": "far_beyond:far"}
+    files["distribution"]["splits"]["test"]["distribution"] = far
+    exp = Experiment.from_yaml(write_experiment(tmp_path, files))
+    answers = exp.predictions("synthesis")
+    error = np.square(answers.last[0] - answers.truth).mean(axis=0)
+    assert (error < 1.5 * exp.bound().mean(axis=0)).all()
+    assert exp.predictions("decoder").last.max(axis=(0, 1)).min() > 2.5, "it stopped at 1.5, where its search ended"
+
+
 def test_the_local_reader_does_not_mind_the_continuum() -> None:
     """Any parabola in log flux, and anything outside of the windows, leaves its answer as it was."""
     reader, test = fitted(ALL["local"], n=512), spectra("test", n=16)

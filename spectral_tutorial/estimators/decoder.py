@@ -146,6 +146,9 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         D, degree of the polynomial in each abundance.
     n_iter : int
         Largest number of turns; fewer if the coordinates settle before.
+    highest : float, optional
+        The highest abundance that is looked for, where that is more than training shows; the search goes beyond it by
+        half, as it goes beyond training.
 
     Attributes
     ----------
@@ -166,11 +169,19 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
     about combinations that it never saw: Lachapelle et al. 2023; Wiedemer et al. 2024.
     """
 
-    def __init__(self, n_continuum: int = 1, continuum_degree: int = 2, degree: int = 3, n_iter: int = 40) -> None:
+    def __init__(
+        self,
+        n_continuum: int = 1,
+        continuum_degree: int = 2,
+        degree: int = 3,
+        n_iter: int = 40,
+        highest: float | None = None,
+    ) -> None:
         self.n_continuum = n_continuum
         self.continuum_degree = continuum_degree
         self.degree = degree
         self.n_iter = n_iter
+        self.highest = highest
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn from flux ``(N, W)`` and abundances ``(N, K)``; rows with more than one component are left out.
@@ -229,8 +240,10 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         model, (low, high) = self.model_, self._z_range
         reach, edge = FREEDOM * (high - low), FREEDOM * model.top
+        highest = self.highest or 0.0
+        top = np.where(highest > model.top + edge, (1.0 + FREEDOM) * highest, model.top + edge)
         halves = np.tile(0.5 * model.top, (N_STARTS, 1))
-        lower, upper = [*(low - reach), *-edge], [*(high + reach), *(model.top + edge)]
+        lower, upper = [*(low - reach), *-edge], [*(high + reach), *top]
         return invert(model, self._in_unit(X), np.hstack([self._z_starts, halves]), lower, upper)
 
     def log_likelihood(self, X: ArrayLike, y: ArrayLike) -> Array:

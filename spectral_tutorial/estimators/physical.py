@@ -1,4 +1,4 @@
-"""Readers that know the physics: analysis by synthesis, and the observer that believes the training law."""
+"""Readers that know the physics: analysis by synthesis, and the observer that believes the training distribution."""
 
 from __future__ import annotations
 
@@ -42,6 +42,9 @@ DEEPEST = 100.0
 
 POINT = 1e-4
 """A range narrower than this part of an error bar is a single value for all that can be seen."""
+
+REACH, NODES = 8.0, 400
+"""An integral over a normal distribution is taken over this many error bars to each side, at this many places."""
 
 UNSEEN = 1e-100
 """A parameter about which the root of the information is less leaves no trace."""
@@ -171,11 +174,11 @@ class AnalysisBySynthesis(RegressorMixin, BaseEstimator):
 
 
 class BayesianObserver(RegressorMixin, BaseEstimator):
-    r"""Know the physics, believe the training law, and answer with the posterior mean.
+    r"""Know the physics, believe the training distribution, and answer with the posterior mean.
 
-    The law that it believes is the one that it was fitted to: which sets h of components occur, how often, each
-    abundance uniform in a range. Temperature (uniform) and noise level (uniform in its logarithm) are unknown and
-    integrated out.
+    The distribution that it believes is the one that it was fitted to: which sets h of components occur, how often, and
+    each abundance, or its logarithm, uniform in a range. Temperature (uniform) and noise level (uniform in its
+    logarithm) are unknown and integrated out.
 
     .. math:: p(h \mid y) \propto p(h) \int e^{\ell_h(a, T)} \, da \, dT, \qquad
               \hat a_k = \sum_h p(h \mid y) \, \langle a_k \rangle_h
@@ -197,6 +200,8 @@ class BayesianObserver(RegressorMixin, BaseEstimator):
         Lowest and highest abundance of a component that is present; more, where training shows more.
     temperature_range : pair of float
         Lowest and highest temperature in K: the search looks there, and beyond.
+    log_uniform : bool
+        Whether abundances are uniform in their logarithm.
 
     Attributes
     ----------
@@ -218,11 +223,13 @@ class BayesianObserver(RegressorMixin, BaseEstimator):
         labels: Sequence[str],
         abundance_range: Pair = (0.0, 1.0),
         temperature_range: Pair = STARS,
+        log_uniform: bool = False,
     ) -> None:
         self.world = world
         self.labels = labels
         self.abundance_range = abundance_range
         self.temperature_range = temperature_range
+        self.log_uniform = log_uniform
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn from abundances ``(N, K)`` which components occur together, and how often; flux is only checked."""
@@ -251,17 +258,22 @@ class BayesianObserver(RegressorMixin, BaseEstimator):
         widest = float(self.low_.min()), float(self.high_.max())
         for h, present in enumerate(self.present_):
             top = WorldModel(self.world, lines[present].tolist(), widest, self.temperature_range).invert(flux)
-            evidence[:, h], mean[:, h, present] = _integrate(top, self.low_[present], self.high_[present])
+            evidence[:, h], mean[:, h, present] = _integrate(
+                top, self.low_[present], self.high_[present], self.log_uniform
+            )
         evidence += np.log(self.frequency_)
         return np.exp(evidence - logsumexp(evidence, axis=1, keepdims=True)), mean
 
 
-def _integrate(top: Inversion, low: Array, high: Array) -> tuple[Array, Array]:
-    """Log of the integral over (a, T), and the mean abundances, each uniform between two ends."""
+def _integrate(top: Inversion, low: Array, high: Array, log_uniform: bool) -> tuple[Array, Array]:
+    """Log of the integral over (a, T), and the mean abundances, each or its logarithm uniform between two ends."""
     size = top.theta.shape[1]
     covariance = _inverse(top.information)
     volume = 0.5 * (size * np.log(2.0 * np.pi) + np.linalg.slogdet(covariance)[1])
     a, spread = top.theta[:, :-1], np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)[:, :-1])
+    if log_uniform and (low < high).all():
+        log_mass, mean = _log_uniform_normal(a, spread, low, high)
+        return top.log_likelihood + volume + log_mass.sum(axis=1), mean
     # A range much narrower than the error bar, or a single value: no mass is left to see, but its density is.
     middle, half = 0.5 * (low + high), np.maximum(0.5 * (high - low), POINT * spread)
     log_mass, mean = _truncated_normal(a, spread, middle - half, middle + half)
@@ -293,6 +305,20 @@ def _truncated_normal(center: Array, spread: Array, low: Array, high: Array) -> 
     log_density = -0.5 * np.log(2.0 * np.pi)
     pull = np.exp(log_density - 0.5 * left**2 - log_mass) - np.exp(log_density - 0.5 * right**2 - log_mass)
     return log_mass, np.clip(center + spread * pull, low, high)
+
+
+def _log_uniform_normal(center: Array, spread: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    """Log of the mean of a normal density over values that are log-uniform between two ends, and its mean there."""
+    # All that counts lies within some error bars of the center or, where that is outside, of the nearer end.
+    left = np.clip(center - REACH * spread, low, np.maximum(high - REACH * spread, low))
+    right = np.clip(center + REACH * spread, np.minimum(low + REACH * spread, high), high)
+    step = (np.log(right) - np.log(left)) / NODES
+    nodes = np.exp(np.log(left)[..., None] + step[..., None] * (np.arange(NODES) + 0.5))
+    z = (nodes - center[..., None]) / spread[..., None]
+    log_density = -0.5 * np.square(z) - np.log(np.sqrt(2.0 * np.pi) * spread)[..., None]
+    log_sum = logsumexp(log_density, axis=-1)
+    mean = (np.exp(log_density - log_sum[..., None]) * nodes).sum(axis=-1)
+    return log_sum + np.log(step) - np.log(np.log(high) - np.log(low)), mean
 
 
 def _check_columns(estimator: AnalysisBySynthesis | BayesianObserver, X: ArrayLike, y: ArrayLike) -> Array:
