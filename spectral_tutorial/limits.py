@@ -1,19 +1,13 @@
-"""What the best reader could do: the Cramér-Rao bound, and landmarks of the error plane.
-
-An error on its own says little. It says much beside the smallest error that the noise allows, and beside what a
-reader reaches that does not look at the spectrum at all.
-"""
+"""What the best estimator could do: the Cramér-Rao bound, and what is reached without a look at the spectrum."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spectral_tutorial.data import Spectra
 from spectral_tutorial.physics import DARK, World, log_continuum
 
 Array = NDArray[np.float64]
@@ -57,10 +51,10 @@ def fisher_information(
     abundance : array, shape (N, L)
         True abundances.
     free : sequence of int
-        Places of the lines whose abundances are unknown; the others are known to the reader.
+        Places of the lines whose abundances are unknown; the others are known.
     continuum : array, shape (Q, W), optional
-        For a reader that does not know how a temperature shapes the continuum: directions of log flux that it leaves
-        open instead of the temperature.
+        For an estimator that does not know how a temperature shapes the continuum: directions of log flux that are
+        unknown instead of the temperature.
 
     Returns
     -------
@@ -202,71 +196,8 @@ def overlap(world: World, first: str, second: str) -> float:
     return float(abs(p @ q) / (np.linalg.norm(p) * np.linalg.norm(q)))
 
 
-def mean_cramer_rao(
-    world: World, spectra: Spectra, labels: Sequence[str], free: Sequence[str] | None = None
-) -> dict[str, float]:
-    """Mean of :func:`cramer_rao` over a split, by label.
-
-    Parameters
-    ----------
-    world : World
-        The forward model.
-    spectra : Spectra
-        A split with its truth.
-    labels : sequence of str
-        The components to report.
-    free : sequence of str, optional
-        All lines that the reader has to reckon with, say ``world.labels``; only the reported ones if not given.
-    """
-    unknown = [*labels, *(label for label in free or () if label not in labels)]
-    truth = spectra.temperature, spectra.abundance, spectra.noise_level
-    mean = cramer_rao(world, *truth, world.index(unknown)).mean(axis=0)
-    return {label: float(value) for label, value in zip(labels, mean, strict=False)}
-
-
-EXACT_REFERENCE_POINTS: Mapping[str, tuple[float, float]] = MappingProxyType(
-    {
-        "predict nothing": (1 / 9, 1 / 3),
-        "training mean": (1 / 12, 7 / 36),
-        "best constant": (1 / 12, 1 / 12),
-        "sees only the other": (5 / 72, 1 / 3),
-    }
-)
-"""Mean squared error on the training law and on the combination, for readers that do not look at the component, where
-training shows nothing, the one component or the other equally often and abundances are uniform in [0, 1].
-
-The last, see :func:`sees_only_the_other`, is the shortcut: in distribution it beats every constant without having used
-anything of the component's own line, and on the combination it is as bad as predicting nothing. Until a reader's
-in-distribution error is below 5/72 = 0.069, nothing says that it has looked at the line."""
-
-
-def sees_only_the_other(train: ArrayLike, judged: ArrayLike) -> Array:
-    """Mean squared error of the reader that sees one of two components and infers the other from it.
-
-    It knows from training what the other component's abundance is on average where the one is present, and where it is
-    absent, and answers that. Where training never shows both this is 0, and a half of a half.
-
-    Parameters
-    ----------
-    train, judged : array, shape (N, 2)
-        True abundances of two components in the training and in the judged split.
-
-    Returns
-    -------
-    array, shape (2,)
-        For each component, inferred from the other.
-    """
-    train, judged = np.asarray(train, float), np.asarray(judged, float)
-    error = np.empty(2)
-    for k, other in enumerate((1, 0)):
-        seen, shown = train[:, other] != 0, judged[:, other] != 0
-        usual = [train[seen == there, k].mean() if (seen == there).any() else 0.0 for there in (False, True)]
-        error[k] = np.square(judged[:, k] - np.where(shown, usual[1], usual[0])).mean()
-    return error
-
-
 def reference_points(train: ArrayLike, test: ArrayLike) -> dict[str, Array]:
-    """Mean squared errors of readers that do not look at the spectrum, from samples of the two laws.
+    """Mean squared errors of methods that do not look at the spectrum, from samples of the two distributions.
 
     Parameters
     ----------
@@ -276,9 +207,9 @@ def reference_points(train: ArrayLike, test: ArrayLike) -> dict[str, Array]:
     Returns
     -------
     dict of str to array, shape (K,)
-        ``predict nothing`` answers 0, ``training mean`` answers what was usual in training, ``best constant`` answers
-        the judged split's own mean, which no reader could know. For abundances uniform in [0, 1] and present in a
-        third of training these are 1/3, 7/36 and 1/12.
+        ``predict nothing`` answers 0, ``training mean`` what was usual in training, ``best constant`` the judged
+        split's own mean, which nobody could know. For abundances uniform in [0, 1] and present in a third of training
+        these are 1/3, 7/36 and 1/12.
     """
     train, test = np.asarray(train, float), np.asarray(test, float)
     answers = {

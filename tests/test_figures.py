@@ -166,7 +166,7 @@ def drawers(m):
         "prediction_analysis": lambda: figures.prediction_analysis(m.predictions, m.pair),
         "slopes": lambda **k: figures.slopes(m.trajectories, status=STATUS, **k),
         "beliefs": lambda **k: figures.beliefs(m.truth, m.belief, m.held, m.pair, **k),
-        "slope_by_company": lambda **k: figures.slope_by_company(m.slopes, m.pair, **k),
+        "slope_by_other_abundance": lambda **k: figures.slope_by_other_abundance(m.slopes, m.pair, **k),
         "combinations_shown": lambda **k: figures.combinations_shown(m.everything, m.counts, m.pair[0], **k),
         "every_method": lambda **k: figures.every_method(m.everything, m.knowledge, m.landmarks, m.pair[0], **k),
         "templates": lambda **k: figures.templates(m.world.wavelength, m.learned, m.true, **k),
@@ -184,7 +184,7 @@ SINGLE = [
     "slopes",
     "drift",
     "beliefs",
-    "slope_by_company",
+    "slope_by_other_abundance",
     "combinations_shown",
 ]
 NO_LABELS = ["continua", "noise_levels", "test_samples", "training_curves", "drift"]
@@ -305,7 +305,7 @@ def test_one_method_has_one_look_in_every_figure():
     alone, together = base.looks(["decoder"]), base.looks(["mine", "ridge_log", "decoder", "yours"])
     assert alone["decoder"] == together["decoder"]
     assert len({(look["color"], look["marker"]) for look in together.values()}) == 4
-    first = figures.slope_by_company(M.slopes[["network"]].assign(decoder=1.0), PAIR)
+    first = figures.slope_by_other_abundance(M.slopes[["network"]].assign(decoder=1.0), PAIR)
     other = figures.ratios_to_bound(M.ratios.replace("$decoder$", "decoder"))
     marks = [(line.get_color(), line.get_marker()) for line in first.axes[0].lines]
     found = {(line.get_color(), line.get_marker()) for line in other.axes[0].lines if line.get_marker() != "None"}
@@ -623,8 +623,8 @@ def test_no_spectrum_and_no_belief_leave_an_empty_plane():
         assert figure.axes[0].get_xlim() == (0, 1)
 
 
-def test_slopes_by_company_are_named_where_they_end():
-    figure = figures.slope_by_company(M.slopes, PAIR)
+def test_slope_by_other_abundance_are_named_where_they_end():
+    figure = figures.slope_by_other_abundance(M.slopes, PAIR)
     (ax,) = figure.axes
     for method in M.slopes:
         assert drawn(ax, range(3), M.slopes[method])
@@ -638,7 +638,7 @@ def test_slopes_by_company_are_named_where_they_end():
 @pytest.mark.parametrize(("rows", "turned"), [(3, 0), (12, 45)])
 def test_many_ranges_of_abundance_stand_aslant(rows, turned):
     table = pd.DataFrame({"network": np.linspace(1, 0, rows)}, index=[f"{k}.0 to {k + 1}.0" for k in range(rows)])
-    (ax,) = figures.slope_by_company(table, PAIR).axes
+    (ax,) = figures.slope_by_other_abundance(table, PAIR).axes
     assert {label.get_rotation() for label in ax.get_xticklabels()} == {turned}
 
 

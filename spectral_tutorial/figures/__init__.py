@@ -30,7 +30,7 @@ from spectral_tutorial.figures.methods import (
     every_method,
     phase_diagram,
     ratios_to_bound,
-    slope_by_company,
+    slope_by_other_abundance,
     templates,
 )
 from spectral_tutorial.figures.spectra import (
@@ -73,7 +73,7 @@ __all__ = [
     "prediction_analysis",
     "ratios_to_bound",
     "seed_strip",
-    "slope_by_company",
+    "slope_by_other_abundance",
     "slopes",
     "spectral_lines",
     "templates",

@@ -108,7 +108,7 @@ def every_method(
 
 
 @base.styled
-def slope_by_company(slopes: pd.DataFrame, reported: base.Pair, ax: Axes | None = None) -> Figure:
+def slope_by_other_abundance(slopes: pd.DataFrame, reported: base.Pair, ax: Axes | None = None) -> Figure:
     """Draw how well the second component is read beside more and more of the first, a line a method.
 
     `slopes` holds slopes of predicted on true abundance of the second component: a row a range of the first one's
