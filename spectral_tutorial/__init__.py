@@ -11,8 +11,8 @@ The main path::
     st.figures.mse_trajectory(exp.trajectories())
 
 A module imports only from those before it in this list: cores, reading, sections, config, physics, splits, data,
-models, training, estimators, methods, limits, analysis, figures, store, digests, folder, stages, plots, variations,
-experiment, sweep, explorers, cli.
+models, training, estimators, methods, limits, analysis, figures, store, digests, folder, stages, plots, experiment,
+sweep, explorers, cli.
 """
 
 import importlib

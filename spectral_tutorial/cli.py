@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 import spectral_tutorial
-from spectral_tutorial import cores, models, splits, sweep, variations
+from spectral_tutorial import cores, models, splits, sweep
 from spectral_tutorial.config import Config, ConfigError
 from spectral_tutorial.experiment import Experiment
 from spectral_tutorial.reading import config_error, resolve_callable, show
@@ -52,7 +52,7 @@ def _plot(experiment: Experiment, everything: bool) -> None:
 
 
 def _validate(experiment: Experiment, everything: bool) -> None:
-    variations.check(experiment.config)  # opening the experiment has already looked at everything else
+    experiment._variations()  # opening the experiment has already looked at everything else
     base, tried = experiment.config, set()
     for config in (base, *map(base.variation, base.analysis.variations)):
         for name, file, key in config.code:

@@ -17,11 +17,21 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from spectral_tutorial import analysis, figures, limits, models, store, variations
+from spectral_tutorial import analysis, figures, limits, models, store
 from spectral_tutorial.analysis import ID_SPLIT, OOD_SPLIT, Predictions
 from spectral_tutorial.config import Config, load
 from spectral_tutorial.data import MissingSpectraError
-from spectral_tutorial.methods import METHODS, Fitted, Method, Network, get_estimator, get_method, get_network, names_of
+from spectral_tutorial.methods import (
+    METHODS,
+    Fitted,
+    Method,
+    Network,
+    asked_in,
+    get_estimator,
+    get_method,
+    get_network,
+    names_of,
+)
 from spectral_tutorial.plots import PLOTS
 from spectral_tutorial.reading import check_name, config_error
 from spectral_tutorial.stages import KEPT_SPECTRA, Stages
@@ -314,11 +324,10 @@ class Experiment(Stages):
 
     def _analyze_all(self, everything: bool) -> pd.DataFrame:
         """Return the gap report of the core methods, or of all; then the variations of analysis.yaml are computed."""
-        also = everything and bool(self.config.analysis.variations)
-        if also:  # those that cannot be used are refused before anything is computed
-            variations.check(self.config)
+        if everything:  # variations that cannot be used are refused before anything is computed
+            self._variations()
         report = self.gap_report(*self.possible(names_of(Method, core=not everything), self.trajectories))
-        if also:
+        if everything and self.config.analysis.variations:
             self.variations_report()
         return report
 
@@ -341,6 +350,28 @@ class Experiment(Stages):
                 log.warning("%s is left out: %s", name, missing)
         return done
 
+    def _variations(self) -> dict[str, list[str]]:
+        """Methods that are asked in each variation of analysis.yaml."""
+        return {name: asked_in(self.config, name) for name in self.config.analysis.variations}
+
     def variations_report(self) -> pd.DataFrame:
-        """Error over the Cramér-Rao bound in every variation of analysis.yaml, see :func:`variations.report`."""
-        return variations.report(self)
+        """Error over the Cramér-Rao bound in every variation of analysis.yaml, for the methods asked there.
+
+        Leaves each variation's own tables in its folder.
+
+        Returns
+        -------
+        DataFrame
+            Columns variation, method, component, all, low, high, quietest, middle, noisiest, see
+            :meth:`ratio_by_noise`; and place, whether the component is the first or the second of its pair.
+        """
+        tables = []
+        for name, methods in self._variations().items():
+            inner = self.variation(name)
+            done = inner.possible(methods, inner.trajectories)
+            inner.gap_report(*done)
+            place = dict(zip(inner.reported, ("first of the pair", "second of the pair"), strict=True))
+            table = inner.ratio_by_noise(*done)
+            table.insert(0, "variation", name)
+            tables.append(table.assign(place=table["component"].map(place)))
+        return pd.concat(tables, ignore_index=True)

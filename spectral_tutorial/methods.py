@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from spectral_tutorial.config import Config
 from spectral_tutorial.data import Spectra, stream
 from spectral_tutorial.physics import World
+from spectral_tutorial.reading import config_error, one_of, show
 from spectral_tutorial.sections import Combination, CombinationDistribution, Split, TrainingConfig
 from spectral_tutorial.splits import LEARNED_FROM, complete, draw_abundance
 
@@ -347,6 +348,25 @@ def is_known(name: str) -> bool:
         return bool(get_method(name))
     except ValueError:
         return False
+
+
+def asked_in(config: Config, variation: str) -> list[str]:
+    """Return the methods that a variation of analysis.yaml is about.
+
+    Raises
+    ------
+    ConfigError
+        If the variation cannot be used, or there is a method among them that is not known.
+    """
+    config.variation(variation)
+    asked = config.analysis.variations[variation].get("methods", ("ridge_log", "synthesis", "decoder"))
+    file, key = config.meta.analysis_config_path, f"variations.{variation}.methods"
+    if not isinstance(asked, list | tuple) or not asked:
+        raise config_error(file, key, show(asked), "a list of methods")
+    for name in asked:
+        if not is_known(str(name)):
+            raise config_error(file, key, show(name), one_of(METHODS, name))
+    return [str(name) for name in asked]
 
 
 def added_splits(config: Config, splits: Mapping[str, Split]) -> dict[str, Split]:

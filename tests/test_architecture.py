@@ -73,7 +73,7 @@ def test_a_module_imports_only_from_those_above_it(name: str) -> None:
     [
         ("torch", "models training store stages experiment sweep"),
         ("matplotlib", "figures plots experiment"),
-        ("pandas", "analysis figures store stages variations experiment sweep"),
+        ("pandas", "analysis figures store stages experiment sweep"),
         ("safetensors", "store"),
         ("tqdm", "stages sweep"),
         ("yaml", "folder"),

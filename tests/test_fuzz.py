@@ -15,7 +15,7 @@ from helpers import cases, small_experiment, write_experiment
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectral_tutorial import Experiment, variations
+from spectral_tutorial import Experiment, methods
 from spectral_tutorial.config import Config, ConfigError, load
 from spectral_tutorial.store import StoreError
 
@@ -161,7 +161,7 @@ def use(meta: Path) -> None:
         return
     for name in config.analysis.variations:
         assert isinstance(config.variation(name), Config)
-    variations.check(config)
+        assert methods.asked_in(config, name)
 
 
 @pytest.fixture(scope="module")
