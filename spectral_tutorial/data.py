@@ -1,4 +1,4 @@
-"""Config + physics + splits -> spectra, and the scaling that a network reads them through.
+"""Config + physics + splits -> spectra, and the scaling that a network sees them through.
 
 Every number comes from a stream of its own, named by (data seed, split, what is drawn, chunk): adding a split or a
 seed, or asking for more spectra, changes none of the others.
@@ -69,20 +69,18 @@ class Spectra:
     def __repr__(self) -> str:
         return f"Spectra({len(self)} spectra x {self.flux.shape[1]} bins, {len(self.labels)} components)"
 
-    def __getitem__(self, index: ArrayLike | slice) -> Spectra:
-        return self.take(index)
-
     def take(self, index: ArrayLike | slice) -> Spectra:
         """Return the spectra at `index` (whole numbers, a boolean mask or a slice), one of them too as spectra."""
         chosen: Any = index if isinstance(index, slice) else np.atleast_1d(np.asarray(index))
-        rows = {name: getattr(self, name)[chosen] for name in ROW_ARRAYS}
-        return Spectra(wavelength=self.wavelength, labels=self.labels, **rows)
+        return replace(self, **{name: getattr(self, name)[chosen] for name in ROW_ARRAYS})
+
+    __getitem__ = take
 
     def of(self, *labels: str) -> NDArray[np.float64]:
         """Return the true abundances of the named components, shape ``(N, len(labels))``."""
-        unknown = [label for label in labels if label not in self.labels]
-        if unknown:
-            raise ValueError(f"unknown component {unknown[0]!r}; expected one of {', '.join(self.labels)}")
+        for label in labels:
+            if label not in self.labels:
+                raise ValueError(f"unknown component {label!r}; expected one of {', '.join(self.labels)}")
         return self.abundance[:, [self.labels.index(label) for label in labels]]
 
     @classmethod
@@ -185,8 +183,10 @@ def replace_last(spectra: Spectra, others: Spectra) -> Spectra:
     if not np.array_equal(spectra.wavelength, others.wavelength) or spectra.labels != others.labels:
         raise ValueError("the spectra have other wavelengths or labels than those whose place they take")
     kept = len(spectra) - len(others)
-    rows = {name: np.concatenate([getattr(spectra, name)[:kept], getattr(others, name)]) for name in ROW_ARRAYS}
-    return Spectra(wavelength=spectra.wavelength, labels=spectra.labels, **rows)
+    rows: dict[str, Any] = {}
+    for name in ROW_ARRAYS:
+        rows[name] = np.concatenate([getattr(spectra, name)[:kept], getattr(others, name)])
+    return replace(spectra, **rows)
 
 
 def compose(spectra: Spectra, first: str, second: str, count: int, rng: np.random.Generator) -> Spectra:
@@ -198,21 +198,8 @@ def compose(spectra: Spectra, first: str, second: str, count: int, rng: np.rando
     without lines whose continuum is that of :math:`y_j` as nearly as there is one. What is left is the continuum of
     :math:`y_i` with both lines, and the noise of both. Recombining examples is the idea of Andreas (2020).
 
-    Parameters
-    ----------
-    spectra : Spectra
-        Where the parts come from; the labels must be known.
-    first, second : str
-        Components to combine.
-    count : int
-        How many spectra to make.
-    rng : numpy.random.Generator
-        Chooses the parts.
-
-    Returns
-    -------
-    Spectra
-        Temperature and noise level are those of :math:`y_i`; the noise really is larger.
+    `rng` chooses the parts of each of `count` spectra. Temperature and noise level are called those of :math:`y_i`; the
+    noise really is larger.
 
     Raises
     ------
@@ -249,10 +236,7 @@ ROW_ARRAYS = tuple(f.name for f in fields(Spectra) if f.name not in ("wavelength
 def stream(seed: int, split: str, purpose: str, chunk: int = 0) -> np.random.Generator:
     """Return the generator of one (data seed, split, purpose, chunk), independent of all others.
 
-    Raises
-    ------
-    ValueError
-        If the data seed is no whole number, or below 0.
+    ValueError if the data seed is no whole number, or below 0.
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise ValueError(f"data seed: found {seed!r}; expected a whole number of at least 0")

@@ -164,14 +164,7 @@ def _by_projection(unit: Array, count: int) -> Array:
 def continuum_directions(wavelength: ArrayLike, temperatures: ArrayLike, count: int) -> Array:
     """Leading principal components of log continua, shape ``(count, W)``: what a flat family of continua leaves open.
 
-    Parameters
-    ----------
-    wavelength : array, shape (W,)
-        Wavelengths in nm.
-    temperatures : array, shape (M,)
-        Temperatures in K whose continua the family is to hold.
-    count : int
-        Dimensions of the family.
+    Of the continua of `temperatures` in K, on a grid of wavelengths ``(W,)`` in nm.
     """
     log_continua = log_continuum(np.asarray(wavelength, float), np.asarray(temperatures, float))
     components: Array = np.linalg.svd(log_continua - log_continua.mean(axis=0), full_matrices=False)[2][:count]

@@ -102,11 +102,11 @@ class Network(Method):
     Attributes
     ----------
     training : mapping, optional
-        Settings that stand in for those of training.yaml, all of them.
+        Settings in the place of all of training.yaml.
     changes : mapping
         Settings that differ from those of training.yaml.
     n_seeds : int, optional
-        This many consecutive training seeds from the first configured one, instead of the configured ones.
+        This many consecutive training seeds from the first configured one, in the place of those configured.
     """
 
     training: Mapping[str, Any] | None = None
