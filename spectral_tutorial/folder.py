@@ -274,8 +274,14 @@ RECORD_NAMES = {
 """Names of the five files in an experiment's ``configs`` folder."""
 
 
+ONLY_SHOWN = "plot_config.names"
+"""The key of analysis.yaml that changes figures and nothing that is computed: it may differ."""
+
+
 def first_difference(old: Any, new: Any, path: str = "") -> str | None:
     """Name the first place where two nests of mappings and lists differ; keys that only `new` has do not count."""
+    if path == ONLY_SHOWN:
+        return None
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         places = (first_difference(old[key], new.get(key), f"{path}.{key}".lstrip(".")) for key in old)
         return next((place for place in places if place), None)
