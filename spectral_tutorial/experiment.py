@@ -110,6 +110,11 @@ class Experiment(Stages):
     def __repr__(self) -> str:
         return f"Experiment({self.config.file!r} -> {self.directory})"
 
+    @property
+    def names(self) -> Mapping[str, str]:
+        """What figures call each component, by label: its name in analysis.yaml, or the label itself."""
+        return self.config.names
+
     # --- training ---------------------------------------------------------------------------------------------------
 
     def train(self, method: str = "network") -> pd.DataFrame:

@@ -139,12 +139,12 @@ def _delete_results(folder: Path) -> None:
     """Delete what this package wrote into an experiment's folder, its variations too; whatever else is there stays."""
     for inner in (folder / "variations").glob(f"*/configs/{VERSIONS}"):
         _delete_results(inner.parents[1])
-        for name in (*RECORD.values(), VERSIONS, PUBLISHED, "../.lock"):
+        for name in (*RECORD.values(), VERSIONS, "../.lock"):
             (inner.parent / name).unlink(missing_ok=True)
     for part in PARTS:
         for status in list((folder / part).rglob(STATUS)):
             Stage(status.parent, "").delete()
-    for name in published(folder):
+    for name in (*published(folder), f"configs/{PUBLISHED}"):
         (folder / name).unlink(missing_ok=True)
     for part in (*PARTS, "variations"):
         for path in [*sorted((folder / part).rglob("*"), reverse=True), folder / part]:  # what is deepest first

@@ -290,6 +290,7 @@ class Folder:
                 self._clear_leftovers()
                 if self._clear:
                     self._clear()
+                    self._clear = None
                 for name, content in self._record.items():
                     write_atomically(self.path / "configs" / name, content)
                 self._recorded = True
@@ -305,7 +306,12 @@ class Folder:
                     shutil.rmtree(leftover, ignore_errors=True)
 
     def is_current(self, stage: Stage) -> bool:
-        """Whether a stage can be used; each is checked, byte for byte, once in the life of this object."""
+        """Whether a stage can be used; each is checked, byte for byte, once in the life of this object.
+
+        None can while another configuration's results are still to be deleted, as they all go at the first write.
+        """
+        if self._clear:
+            return False
         known = (stage.directory, stage.fingerprint)
         if known not in self._current and stage.intact(stage.fingerprint):
             self._current.add(known)
@@ -337,7 +343,7 @@ class Folder:
         self._current |= {(stage.directory, stage.fingerprint) for stage in missing}
 
     def _accept(self, stage: Stage, flag: str) -> None:
-        if not stage.intact():
+        if self._clear or not stage.intact():
             raise MissingError(
                 f"{self.file}: {flag}: found false, with nothing complete in {stage.directory}; "
                 f"expected true, or an experiment where this stage is finished."
@@ -347,7 +353,7 @@ class Folder:
     def publish(self, name: str, content: bytes) -> None:
         """Write one file under the experiment's folder, atomically; equal content is left alone."""
         path = self.path / name
-        if not path.is_file() or path.read_bytes() != content:
+        if self._clear or not path.is_file() or path.read_bytes() != content:
             with self.locked():
                 known = published(self.path)
                 if name not in known:
