@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from spectral_tutorial.reading import (
     ConfigError,
     config_error,
-    is_file,
+    existing_file,
     load_yaml,
     one_of,
     plain,
@@ -34,7 +34,6 @@ from spectral_tutorial.sections import (
     DistributionConfig,
     FunctionDistribution,
     MetaConfig,
-    ReadOnly,
     SpectraConfig,
     TrainingConfig,
 )
@@ -125,21 +124,16 @@ class Config:
         return replace(self, folder=resolve_path(folder, Path.cwd(), key="", file="exp_dir"))
 
     def with_training(self, **changes: Any) -> Config:
-        """Return a copy with other keys of the training file, validated like the file."""
-        return self._with_sections(training=self.training.model_dump(exclude_unset=True) | changes)
+        """Return a copy with other keys of the training file, see :meth:`with_changes`."""
+        return self.with_changes({f"training.{key}": value for key, value in changes.items()})
 
-    def with_meta(self, **changes: Any) -> Config:
-        """Return a copy with other keys of the meta file, the seeds for instance, validated like the file."""
-        return self._with_sections(meta=self.meta.model_dump(exclude_unset=True) | changes)
-
-    def _with_sections(self, **sections: Any) -> Config:
-        """Return a copy with other content of some files; NumPy's values in it are taken for what they are."""
+    def _with_sections(self, sections: Mapping[str, Any]) -> Config:
+        """Return a copy with other sections, validated; NumPy's values are taken for what they are."""
         valid: dict[str, Any] = {}
         for name, data in sections.items():
             file = self.file if name == "meta" else getattr(self.meta, f"{name}_config_path")
             valid[name] = validate(SECTIONS[name], plain(data, file), file)
-        other = "meta" in valid and valid["meta"].exp_dir != self.meta.exp_dir
-        return replace(self, **valid, folder=None if other else self.folder)
+        return replace(self, **valid)
 
     def with_changes(self, changes: Mapping[str, Any]) -> Config:
         """Return a copy that differs in some keys, validated like the files.
@@ -157,11 +151,11 @@ class Config:
             If a key leads nowhere or a value cannot be used.
         """
         nests = {name: getattr(self, name).model_dump(mode="json", exclude_unset=True) for name in SECTIONS}
-        for key, value in changes.items():
-            if key != "pair":
-                _put(nests, key, value)
-        touched = {key.split(".")[0] for key in changes} - {"pair"}
-        changed = self._with_sections(**{name: nests[name] for name in nests if name in touched})
+        dotted = {key: value for key, value in changes.items() if key != "pair"}
+        for key, value in dotted.items():
+            _put(nests, key, value)
+        touched = {key.split(".")[0] for key in dotted}
+        changed = self._with_sections({name: nests[name] for name in SECTIONS if name in touched})
         return changed.with_pair(changes["pair"]) if "pair" in changes else changed
 
     def with_pair(self, pair: Sequence[str]) -> Config:
@@ -182,7 +176,7 @@ class Config:
                     one["ranges"] = {swap.get(label, label): limits for label, limits in one["ranges"].items()}
         chosen = dict(zip(("x_component", "y_component"), new, strict=True))
         analysis = self.analysis.model_dump(mode="json", exclude_unset=True) | {"plot_config": chosen}
-        return self._with_sections(distribution=splits, analysis=analysis)
+        return self._with_sections({"distribution": splits, "analysis": analysis})
 
     def variation(self, name: str) -> Config:
         """Return the configuration of one of the ``variations`` of analysis.yaml.
@@ -195,9 +189,9 @@ class Config:
         changes, file = self.analysis.variations, self.meta.analysis_config_path
         if name not in changes:
             raise config_error(file, "variations", show(name), f"{one_of(changes, name)}; or changes beside a new name")
-        without = replace(self, analysis=self.analysis.model_copy(update={"variations": ReadOnly({})}))
+        asked = {key: value for key, value in changes[name].items() if key != "methods"}
         try:
-            return without.with_changes({key: value for key, value in changes[name].items() if key != "methods"})
+            return self.with_changes({"analysis.variations": {}, **asked})
         except ConfigError as problem:
             raise ConfigError(f"{file}: variations.{name}: {problem}") from None
 
@@ -220,28 +214,23 @@ def load(meta_path: str | Path) -> Config:
     sections: dict[str, Any] = {"meta": meta}
     for name in list(SECTIONS)[1:]:
         key = f"{name}_config_path"
-        path = resolve_path(getattr(meta, key), directory, key=key, file=file)
-        if not is_file(path):
-            expected = "the path of a YAML file, relative to the meta file"
-            raise config_error(file, key, f"{show(getattr(meta, key))}, where there is no file", expected)
-        sections[name] = validate(SECTIONS[name], load_yaml(path, getattr(meta, key)), getattr(meta, key))
+        named = getattr(meta, key)
+        path = existing_file(named, directory, key=key, file=file)
+        sections[name] = validate(SECTIONS[name], load_yaml(path, named), named)
     return Config(directory=directory, file=file, **sections)
 
 
-def _put(nest: Any, key: object, value: Any) -> None:
+def _put(nest: Any, key: str, value: Any) -> None:
     """Put a value at a dotted key of nested mappings and lists; a last step may be new, the steps to it may not."""
-    found = re.findall(r"[^.\[\]]+|\[\d+\]", key) if isinstance(key, str) else []
-    *steps, last = [int(step[1:-1]) if step.startswith("[") else step for step in found or [""]]
-    for place, step in enumerate([*steps, last]):
-        known = range(len(nest)) if isinstance(nest, list) else nest if isinstance(nest, dict) else ()
-        if step not in known and (place < len(steps) or place == 0 or not isinstance(nest, dict)):
-            expected = "SECTION.KEY with a section and a key of the five files, or pair"
-            raise config_error("changes", "", show(key), expected)
-        if place < len(steps):
-            nest = nest[step]
-    if not steps:
-        raise config_error("changes", "", show(key), "SECTION.KEY, not a whole section")
-    nest[last] = value
+    section, *steps = re.sub(r"\[(\d+)\]", r".\1", str(key)).split(".")
+    try:
+        nest, (*steps, last) = nest[section], steps
+        for step in steps:
+            nest = nest[int(step) if isinstance(nest, list) else step]
+        nest[int(last) if isinstance(nest, list) else last] = value
+    except (LookupError, TypeError, ValueError):
+        expected = "SECTION.KEY with a section and a key of the five files, or pair"
+        raise config_error("changes", "", show(key), expected) from None
 
 
 def _check_splits(config: Config) -> None:

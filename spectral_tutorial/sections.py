@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic import WrapSerializer as Serializer
 from pydantic import model_validator as validator
 
-from spectral_tutorial.reading import Unit, Valid, check_names, check_plain, one_of, refusal, show
+from spectral_tutorial.reading import Unit, Valid, check_plain, one_of, refusal, show, wrong_name
 
 RESERVED_SPLITS = ("composed", "combinations", "some_pairs", "all_pairs")
 """Splits that the package adds itself, for methods that are shown more than ``train``."""
@@ -77,13 +77,21 @@ def _check_order(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
-def _check_twice(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    seen: set[Any] = set()
+def check_twice(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Refuse, in a validator, a list that holds a value twice."""
+    seen: set[str] = set()
     for index, value in enumerate(values):
-        if value in seen:
+        if repr(value) in seen:  # a value may be a list, which no set takes
             raise refusal("each of the list once", index, found=f"{show(value)} a second time")
-        seen.add(value)
+        seen.add(repr(value))
     return values
+
+
+def _check_names(named: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name in named:
+        if expected := wrong_name(name, named):
+            raise refusal(expected, name, found=show(name))
+    return named
 
 
 def _check_component(value: Any) -> Any:
@@ -94,7 +102,7 @@ def _check_component(value: Any) -> Any:
 
 _lower = BeforeValidator(lambda word: word.lower() if isinstance(word, str) else word)
 _read_only = (AfterValidator(ReadOnly), Serializer(lambda mapping, handler: handler(dict(mapping))))
-_by_name = (AfterValidator(check_names), *_read_only)
+_by_name = (AfterValidator(_check_names), *_read_only)
 _CALLABLE = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 
 Plain = Annotated[Any, BeforeValidator(check_plain)]
@@ -104,12 +112,12 @@ NotNegative = Annotated[float, Field(ge=0, le=1e9)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Label = Annotated[str, Field(max_length=200), AfterValidator(_check_text)]
 FilePath = Annotated[str, Field(max_length=4000), AfterValidator(_check_text), Valid("path")]
-Labels = Annotated[tuple[Label, ...], Field(strict=False), AfterValidator(_check_twice), Valid("list of labels")]
+Labels = Annotated[tuple[Label, ...], Field(strict=False), AfterValidator(check_twice), Valid("list of labels")]
 Range = Annotated[tuple[Real, Real], Field(strict=False), AfterValidator(_check_order), Valid("[low, high]")]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 SeedList = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=10_000)]
 _as_list = BeforeValidator(lambda seeds: (seeds,) if type(seeds) is int else seeds)
-Seeds = Annotated[SeedList, _as_list, AfterValidator(_check_twice), Valid("whole number, or list of them")]
+Seeds = Annotated[SeedList, _as_list, AfterValidator(check_twice), Valid("whole number, or list of them")]
 Changes = Annotated[Mapping[str, Plain], *_read_only]
 Units = Annotated[int, Field(ge=1, le=65_536)]
 Component = Annotated[int | str, BeforeValidator(_check_component), Valid("label, or number counted from 1")]
