@@ -178,6 +178,14 @@ def dask(address: str) -> Iterator[Executor]:
         yield client.get_executor(pure=False)
 
 
+def on_dask(work: Callable[[Item], Result], item: Item) -> Result:
+    """Do work on a worker of Dask, in its folder: that is cleared even after the worker was killed."""
+    from distributed import get_worker
+
+    tempfile.tempdir = get_worker().local_directory
+    return work(item)
+
+
 @contextmanager
 def conditions(threads: int) -> Iterator[None]:
     """Give work its threads, and let it neither draw bars nor say anything below a warning; undone afterwards.

@@ -34,9 +34,6 @@ class ReadOnly(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def __hash__(self) -> int:
-        return hash(frozenset(self._items.items()))
-
     def __repr__(self) -> str:
         return repr(self._items)
 
@@ -190,14 +187,11 @@ class SpectraConfig(Part):
 
     def check_flux(self, line: Line, abundance: float) -> str | None:
         """Say which rule a line would break at this abundance: a flux is not negative and not infinite."""
-        depth = line.strength * abundance
-        rule, kept = "of at least -1 (the flux must not be negative)", -1 <= depth <= 50
-        if self.line_law == "beer_lambert":
-            # of any two lines in one place the flux still fits into single precision
-            rule, kept = "from -40 to 40", -40 <= depth <= 40
-        elif depth > 50:
-            rule = "of at most 50"
-        return None if kept else f"strength x abundance {rule}, also at the highest abundance {abundance:g}"
+        # from -1: the flux must not be negative; to 40: that of any two lines in one place fits into single precision
+        low, high = (-40, 40) if self.line_law == "beer_lambert" else (-1, 50)
+        if low <= line.strength * abundance <= high:
+            return None
+        return f"strength x abundance from {low} to {high}, also at the highest abundance {abundance:g}"
 
     @validator(mode="after")
     def _check_together(self) -> SpectraConfig:
@@ -301,13 +295,11 @@ class DistributionConfig(Part):
 
     @validator(mode="after")
     def _check_names(self) -> DistributionConfig:
-        for name in ("train", "test"):
-            if name not in self.splits:
-                raise refusal("the splits train and test at least", "splits", name, found="nothing")
-        for name in self.splits:
-            if name.lower() in RESERVED_SPLITS:
-                expected = f"another name than the package's own splits have: {', '.join(RESERVED_SPLITS)}"
-                raise refusal(expected, "splits", name, found=show(name))
+        if missing := [name for name in ("train", "test") if name not in self.splits]:
+            raise refusal("the splits train and test at least", "splits", missing[0], found="nothing")
+        if taken := [name for name in self.splits if name.lower() in RESERVED_SPLITS]:
+            expected = f"another name than the package's own splits have: {', '.join(RESERVED_SPLITS)}"
+            raise refusal(expected, "splits", taken[0], found=show(taken[0]))
         return self
 
 

@@ -1,15 +1,8 @@
 """Many experiments from one file: a base experiment, a grid of changes, and one table that grows as results arrive.
 
 :func:`load` turns ``SWEEP.yaml`` into a :class:`Sweep`, with every cell of the grid checked before anything is
-computed. :meth:`Sweep.run` computes the cells that are not finished, in this process or on any executor, and leaves in
-the sweep's folder::
-
-    table.csv                     a row for each cell, method, component and split, in the order of the grid
-    failures.csv                  cells that failed in the last run, and why; absent if none did
-    seconds.csv                   how long each cell took: for forecasts, and no part of the results
-    cells/DIGEST/                 a finished cell: report.csv, and status.json with what it was made from
-    experiments/DIGEST/           the cell's whole experiment, where the file says ``keep: true``
-    spectral-tutorial-sweep.json  the versions that were used; the folder is known as a sweep's by this file
+computed. :meth:`Sweep.run` computes the cells that are not finished, in this process or on any executor. What it leaves
+in the sweep's folder stands in ``book/reference/sweeps.md``.
 """
 
 from __future__ import annotations
@@ -23,8 +16,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,7 +34,7 @@ from spectral_tutorial import config, cores, experiment, store
 from spectral_tutorial.analysis import REPORT_COLUMNS
 from spectral_tutorial.config import Config, ConfigError
 from spectral_tutorial.data import LackingError
-from spectral_tutorial.executors import Processes, conditions, dask, unordered
+from spectral_tutorial.executors import Processes, conditions, dask, on_dask, unordered
 from spectral_tutorial.experiment import Experiment
 from spectral_tutorial.folder import held
 from spectral_tutorial.methods import METHODS, is_known
@@ -59,8 +53,7 @@ CODE = store.closure_digest(experiment)
 """Digest of the code that reports depend on, taken on import."""
 
 _CHANGES = "SECTION.KEY, or pair, as in the variations of analysis.yaml"
-_Methods = Annotated[tuple[Label, ...], Field(strict=False, min_length=1), AfterValidator(check_twice)]
-_Axis = Annotated[tuple[Plain, ...], Field(strict=False, min_length=1), AfterValidator(check_twice)]
+_listed = (Field(strict=False, min_length=1), AfterValidator(check_twice))
 
 
 class SweepFile(Part):
@@ -70,51 +63,43 @@ class SweepFile(Part):
     sweep_dir: FilePath = Field(description="directory of the table and of the finished cells")
     data_seed: Seeds | None = Field(default=None, description="data seeds of every cell; by default the base's")
     training_seed: Seeds | None = Field(default=None, description="training seeds of every cell; by default the base's")
-    methods: Annotated[_Methods, Valid("list of names")] = Field(
+    methods: Annotated[tuple[Label, ...], *_listed, Valid("list of names")] = Field(
         default=("network",), description="methods that every cell is asked for"
     )
     fixed: Annotated[Mapping[str, Plain], Valid("values, by key")] = Field(
         default={}, description=f"changes that all cells share: {_CHANGES}"
     )
-    grid: Annotated[Mapping[str, _Axis], Valid("lists of values, by key")] = Field(
+    grid: Annotated[Mapping[str, Annotated[tuple[Plain, ...], *_listed]], Valid("lists of values, by key")] = Field(
         default={}, description=f"a list of values by key: {_CHANGES}, or method; every combination is a cell"
     )
     threads: Annotated[int, Field(ge=1, le=1024)] = Field(default=1, description="processor threads of one cell")
-    retries: Annotated[int, Field(ge=0, le=100)] = Field(
-        default=1, description="how often a failed cell is tried again"
-    )
+    retries: Annotated[int, Field(ge=0, le=100)] = Field(1, description="how often a failed cell is tried again")
     keep: bool = Field(default=False, description="whether the cells' experiments stay in sweep_dir/experiments")
 
     @property
     def shared(self) -> dict[str, Any]:
         """Changes that all cells share, the seeds included."""
         seeds = {"meta.data_seed": self.data_seed, "meta.training_seed": self.training_seed}
-        return {**self.fixed, **{key: list(value) for key, value in seeds.items() if value is not None}}
+        return {**self.fixed, **{key: value for key, value in seeds.items() if value is not None}}
 
     @validator(mode="after")
     def _check(self) -> SweepFile:
-        for place, keys in (("fixed", self.fixed), ("grid", self.grid)):
-            for key in keys:
+        for place in ("fixed", "grid"):
+            for key in getattr(self, place):
                 if key.startswith("meta.") and key not in ("meta.data_seed", "meta.training_seed"):
                     expected = "of the meta file only meta.data_seed and meta.training_seed"
                     raise refusal(expected, place, key, found="a key that a sweep sets itself")
-        if "method" in self.fixed:
-            raise refusal("the key methods, outside of fixed", "fixed", "method", found="a key that is none")
-        if "method" in self.grid and "methods" in self.model_fields_set:
-            raise refusal("no methods beside a grid with method", "methods", found=show(self.methods))
-        in_grid = "method" in self.grid
-        for index, name in enumerate(self.grid["method"] if in_grid else self.methods):
-            if not is_known(str(name)):
-                at = ("grid", "method", index) if in_grid else ("methods", index)
-                raise refusal(f"network+N, or {one_of(METHODS, name)}", *at, found=show(name))
         if both := [key for key in self.grid if key in self.shared]:
             raise refusal("one value for all cells, or a list in the grid", "grid", both[0], found="both")
+        if "method" in self.grid and "methods" in self.model_fields_set:
+            raise refusal("no methods beside a grid with method", "methods", found=show(self.methods))
+        names, at = (self.grid["method"], ("grid", "method")) if "method" in self.grid else (self.methods, ("methods",))
+        for index, name in enumerate(names):
+            if not is_known(str(name)):
+                raise refusal(f"network+N, or {one_of(METHODS, name)}", *at, index, found=show(name))
         if (cells := math.prod(map(len, self.grid.values()))) > MOST_CELLS:
             raise refusal(f"at most {MOST_CELLS}", "grid", found=f"{cells} cells")
         return self
-
-
-# --- One cell
 
 
 @dataclass(frozen=True)
@@ -187,14 +172,6 @@ def measure(cell: Cell) -> Outcome:
     return Outcome(report.to_csv(index=False, lineterminator="\n"), time.perf_counter() - start)
 
 
-def measure_on_dask(cell: Cell) -> Outcome:
-    """Compute a cell on a worker of Dask, which clears its folder even after it was killed."""
-    from distributed import get_worker
-
-    tempfile.tempdir = get_worker().local_directory
-    return measure(cell)
-
-
 def fingerprint(configuration: Config, methods: Iterable[str]) -> str:
     """Return the fingerprint of everything that the gap report of some methods depends on."""
     stages, parts = Stages(configuration), []
@@ -223,18 +200,9 @@ def _sentence(problem: BaseException) -> str:
     return said if isinstance(problem, ConfigError | LackingError) else f"{type(problem).__name__}: {said}"
 
 
-# --- The folder
-
-
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Hold the lock of a sweep's folder, waiting for whoever has it.
-
-    Raises
-    ------
-    StoreError
-        If it holds something that no sweep wrote; nothing has been written then.
-    """
+    """Hold the lock of a sweep's folder, waiting for whoever has it; StoreError if no sweep wrote what is in there."""
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"{folder}: found a file; expected a folder for the sweep.")
     # before there were records, a sweep's folder always had these columns; entries first: the record is older than they
@@ -312,25 +280,12 @@ class Tables:
             (folder / FAILURES).unlink(missing_ok=True)
 
 
-# --- All cells
-
-
 @dataclass(frozen=True)
 class Sweep:
     """A grid of experiments, and the folder of its results.
 
-    Attributes
-    ----------
-    file : str
-        ``SWEEP.yaml`` as its user named it, for messages.
-    directory : Path
-        Absolute folder of the results.
-    axes : mapping of str to sequence
-        The grid: values by key.
-    plan : tuple of Cell
-        Every combination of the axes' values, the last axis fastest.
-    retries : int
-        How often a failed cell is tried again.
+    `file` is ``SWEEP.yaml`` as its user named it, `axes` the grid, and `plan` has a cell for every combination of its
+    values, those of the last axis changing fastest.
     """
 
     file: str
@@ -357,7 +312,7 @@ class Sweep:
         executor: Executor | None = None,
         progress: Callable[[int, int], None] = lambda finished, total: None,
     ) -> pd.DataFrame:
-        """Compute what is not finished, and return the table.
+        """Compute what is not finished, and return the table; ConfigError, StoreError or ConnectionError say why not.
 
         Parameters
         ----------
@@ -370,16 +325,10 @@ class Sweep:
             Anything else that ``concurrent.futures`` calls so; it is not shut down.
         progress : callable
             Called with the number of finished cells and of all, at the start and with each that is finished.
-
-        Raises
-        ------
-        StoreError
-            If the folder of the results holds something else.
-        ConnectionError
-            If the scheduler goes away.
-        ConfigError
-            If the scheduler does not answer, or Dask is not installed.
         """
+        wanted = self.processes if workers is None else workers
+        if wanted < 0:
+            raise config_error("workers", "", show(wanted), "a whole number of at least 0")
         with claimed(self.directory), ExitStack() as stack:
             tables = Tables(self)
             done, total = len(tables.reports), len(tables.cells)
@@ -387,9 +336,11 @@ class Sweep:
             bar = stack.enter_context(tqdm(desc="sweep", initial=done, total=total, unit="cell", disable=None))
             stack.enter_context(logging_redirect_tqdm())
             progress(done, total)
-            work = measure if scheduler is None else measure_on_dask
-            if executor is None and tables.unfinished:
-                executor = stack.enter_context(self._executor(workers, scheduler, len(tables.unfinished)))
+            work = measure if scheduler is None else partial(on_dask, measure)
+            if scheduler is not None and tables.unfinished:
+                executor = stack.enter_context(dask(scheduler))
+            elif executor is None and wanted and tables.unfinished:
+                executor = stack.enter_context(Processes(min(wanted, len(tables.unfinished))))
             for _ in range(1 + self.retries):
                 for cell, outcome in unordered(executor, work, tables.unfinished):
                     if tables.take(cell, outcome):
@@ -397,31 +348,20 @@ class Sweep:
                         progress(len(tables.reports), total)
         return self._read(TABLE)
 
-    def _executor(
-        self, workers: int | None, scheduler: str | None, n_cells: int
-    ) -> AbstractContextManager[Executor | None]:
-        if scheduler is not None:
-            return dask(scheduler)
-        if workers is None:
-            workers = self.processes
-        if workers < 0:
-            raise config_error("workers", "", show(workers), "a whole number of at least 0")
-        return Processes(min(workers, n_cells)) if workers else nullcontext()
-
     @property
     def processes(self) -> int:
         """How many processes the cores allow."""
         return max(1, cores.count() // self.plan[0].threads)
-
-    def _read(self, name: str) -> pd.DataFrame:
-        names = [key for key, values in self.axes.items() if any(isinstance(value, str | list) for value in values)]
-        return read_table(self.directory / name, names)
 
     def failures(self) -> pd.DataFrame:
         """Return the cells that failed in the last run: their values, ``methods`` and ``error``."""
         if (self.directory / FAILURES).is_file():
             return self._read(FAILURES)
         return pd.DataFrame(columns=[*self.axes, "methods", "error"])
+
+    def _read(self, name: str) -> pd.DataFrame:
+        names = [key for key, values in self.axes.items() if any(isinstance(value, str | list) for value in values)]
+        return read_table(self.directory / name, names)
 
     def seconds(self) -> dict[str, float]:
         """Return how long cells took that were computed for this sweep, by digest."""
@@ -432,32 +372,20 @@ class Sweep:
             return {}
 
     def forecast(self) -> pd.DataFrame:
-        """Say of every cell whether it is finished and how long it takes; computes and writes nothing.
+        """Say of every cell whether it is ``finished`` and how many ``seconds`` it takes; computes and writes nothing.
 
-        Returns
-        -------
-        DataFrame
-            The axes, ``methods``, ``finished`` and ``seconds``: measured for a finished cell, for another the median of
-            the finished ones with the same methods, or of all; NaN where there is none.
+        They are measured for a finished cell, and for another the median of those with the same methods, or of all.
         """
-        measured, rows = self.seconds(), []
-        for cell in self.plan:
-            finished = cell.report() is not None
-            took = measured.get(cell.digest, math.nan) if finished else math.nan
-            rows.append([*map(_text, cell.values.values()), _text(cell.methods), finished, took])
-        table = pd.DataFrame(rows, columns=[*self.axes, "methods", "finished", "seconds"])
-        alike = table.groupby("methods")["seconds"].transform("median")
-        return table.assign(seconds=table["seconds"].fillna(alike).fillna(table["seconds"].median()))
+        named = [[*map(_text, cell.values.values()), _text(cell.methods)] for cell in self.plan]
+        table = pd.DataFrame(named, columns=[*self.axes, "methods"])
+        table["finished"] = [cell.report() is not None for cell in self.plan]
+        measured = pd.Series([cell.digest for cell in self.plan]).map(self.seconds()).where(table["finished"])
+        alike = measured.groupby(table["methods"]).transform("median")
+        return table.assign(seconds=measured.fillna(alike).fillna(measured.median()))
 
 
 def load(path: str | Path) -> Sweep:
-    """Read ``SWEEP.yaml`` and make every cell.
-
-    Raises
-    ------
-    ConfigError
-        When the file, its base experiment or a cell cannot be used. Nothing has been written then.
-    """
+    """Read ``SWEEP.yaml`` and make every cell; ConfigError, and nothing written, if one of them cannot be used."""
     file, directory = str(path), Path(path).resolve().parent
     given = validated(SweepFile, load_yaml(path), file)
     base = config.load(existing_file(given.base, directory, key="base", file=file))

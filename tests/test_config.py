@@ -215,7 +215,7 @@ ONE_KEY = [
     (SPECTRA, "width: 3.2", "width: 0", ["lines[0].width: found 0; expected a number of at least 0.001"]),
     (SPECTRA, "width: 3.2", f"width: {10**400}", ["lines[0].width: found 1000"]),
     (SPECTRA, "width: 3.2", f"width: {'9' * 5000}", ["synthetic_spectra.yaml: found what cannot be read"]),
-    (SPECTRA, "strength: 0.8", "strength: -1.2", ["lines[0].strength: found -1.2", "of at least -1"]),
+    (SPECTRA, "strength: 0.8", "strength: -1.2", ["lines[0].strength: found -1.2", "from -1 to 50"]),
     (SPECTRA, FIRST_LINE, "comp1", ["lines[0]: found 'comp1'; expected keys with values"]),
     # the rest of the world
     (SPECTRA, "n_components: 20", "n_components: 19",
@@ -431,7 +431,6 @@ def test_copies_are_equal() -> None:
     config = load(ORIGINAL)
     assert copy.deepcopy(config) == config
     assert pickle.loads(pickle.dumps(config)) == config
-    assert hash(config) == hash(load(ORIGINAL))
 
 
 @pytest.mark.parametrize("path", [SHIPPED, ORIGINAL])

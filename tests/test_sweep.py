@@ -374,7 +374,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown method": ({"methods": ["network", "netwrok"]}, "methods[1]: found 'netwrok'; expected network+N, or one"),
     "unknown method in the grid": ({"grid": {"method": ["network", "network+0"]}}, "grid.method[1]: found 'network+0'"),
     "method twice over": ({"methods": ["network"], "grid": {"method": ["oracle"]}}, "methods: found ['network']"),
-    "method fixed": ({"fixed": {"method": "oracle"}}, "expected the key methods, outside of fixed"),
+    "method fixed": ({"fixed": {"method": "oracle"}}, "changes: found 'method'; expected SECTION.KEY"),
     "fixed and in the grid": (
         {"fixed": {"training.epochs": 2}, "grid": {"training.epochs": [2]}},
         "grid.'training.epochs': found both",
