@@ -1,8 +1,9 @@
 """What an experiment is: the five YAML files as validated, frozen models.
 
 :func:`load` turns the path of a meta file into a :class:`Config`; what comes later reads that object, never a
-file. What cannot be used raises :class:`ConfigError`, one sentence long: file, key path, what was found and
-what would be valid. A field's description ends such a sentence and is what the reference page shows.
+file. What cannot be used raises :class:`ConfigError`, here as in every method, before anything is written: one sentence
+with file, key path, what was found and what would be valid. A field's description ends such a sentence and is what the
+reference page shows.
 """
 
 from __future__ import annotations
@@ -56,8 +57,6 @@ class Config:
 
     Attributes
     ----------
-    meta, spectra, distribution, training, analysis
-        The five files.
     directory : Path
         Absolute folder of the meta file; relative paths and ``module:function`` are looked up from here.
     file : str
@@ -144,11 +143,6 @@ class Config:
             New values by dotted key, the section first: ``training.epochs``, ``spectra.lines[3].width``,
             ``distribution.splits.test.n_samples``. The key ``pair`` takes two labels, see :meth:`with_pair`, and is
             applied last.
-
-        Raises
-        ------
-        ConfigError
-            If a key leads nowhere or a value cannot be used.
         """
         nests = {name: getattr(self, name).model_dump(mode="json", exclude_unset=True) for name in SECTIONS}
         dotted = {key: value for key, value in changes.items() if key != "pair"}
@@ -179,13 +173,7 @@ class Config:
         return self._with_sections({"distribution": splits, "analysis": analysis})
 
     def variation(self, name: str) -> Config:
-        """Return the configuration of one of the ``variations`` of analysis.yaml.
-
-        Raises
-        ------
-        ConfigError
-            If there is none of that name, or one of its values cannot be used.
-        """
+        """Return the configuration of one of the ``variations`` of analysis.yaml."""
         changes, file = self.analysis.variations, self.meta.analysis_config_path
         if name not in changes:
             raise config_error(file, "variations", show(name), f"{one_of(changes, name)}; or changes beside a new name")
@@ -201,13 +189,7 @@ class Config:
 
 
 def load(meta_path: str | Path) -> Config:
-    """Read a meta file and the four files that it names.
-
-    Raises
-    ------
-    ConfigError
-        When a file is missing or anything in it cannot be used. Nothing has been written then.
-    """
+    """Read a meta file and the four files that it names."""
     file = str(meta_path)
     meta = validate(MetaConfig, load_yaml(meta_path), file)
     directory = Path(meta_path).resolve().parent

@@ -1,4 +1,4 @@
-"""Reading YAML strictly, and saying in one sentence what cannot be used.
+"""Reading YAML strictly, and saying in one sentence, a :class:`ConfigError`, what cannot be used.
 
 Knows no key of this project: :mod:`spectral_tutorial.config` has the models that are validated here.
 """
@@ -153,12 +153,9 @@ MOST_VALUES, DEEPEST = 250_000, 50
 
 
 def plain(value: Any, file: str) -> Any:
-    """Return a value as `file` would hold it: NumPy's numbers and arrays as numbers and lists.
+    """Return a value as `file` would hold it, NumPy's numbers and arrays as numbers and lists.
 
-    Raises
-    ------
-    ConfigError
-        When it holds itself, is nested too deep or grows by aliases.
+    One that holds itself, is nested too deep or grows by aliases is refused.
     """
     seen = 0
 
@@ -241,13 +238,7 @@ def parse(content: bytes, file: str) -> Any:
 
 
 def load_yaml(path: str | Path, file: str | None = None) -> dict[str, Any]:
-    """Read a YAML file that holds one mapping; `file` is how messages name it.
-
-    Raises
-    ------
-    ConfigError
-        When the file cannot be read, is not plain YAML, repeats a key or holds anything but a mapping.
-    """
+    """Read a YAML file that holds one mapping; `file` is how messages name it."""
     file, expected = file or str(path), "a YAML file with keys and values"
     try:
         content = Path(path).read_bytes()
@@ -287,11 +278,6 @@ def resolve_path(path: str | Path, directory: Path, *, key: str, file: str) -> P
 
     In a Path, which the program may have made, ``$`` is a character like any other; `key` and `file` say where text
     was written.
-
-    Raises
-    ------
-    ConfigError
-        When ``~`` or ``$NAME`` stand for nothing here, or the path is one that no file can have.
     """
     text = os.path.expanduser(os.path.expandvars(path) if isinstance(path, str) else path)
     if str(text).startswith("~") or (isinstance(path, str) and re.search(r"\$(\w|\{)", str(text))):
@@ -320,13 +306,7 @@ def existing_file(path: str, directory: Path, *, key: str, file: str) -> Path:
 def resolve_callable(
     name: str, directory: str | Path, *, key: str = "callable", file: str = "configuration"
 ) -> Callable[..., Any]:
-    """Import ``module:function`` or ``module:Class``, from `directory` first; `key` and `file` say who named it.
-
-    Raises
-    ------
-    ConfigError
-        When the import fails, or what it gives is missing or cannot be called.
-    """
+    """Import ``module:function`` or ``module:Class``, from `directory` first; `key` and `file` say who named it."""
     module, _, attribute = name.partition(":")
     expected = '"module:function" or "module:Class" that can be imported'
     path_before = list(sys.path)

@@ -34,7 +34,7 @@ META, SPECTRA, DISTRIBUTION, TRAINING, ANALYSIS = FILES = (
     "configs/analysis.yaml",
 )
 LAST_OF_TRAIN = "        - {weight: 1.0, components: [comp4]}\n\n  # In-"
-TEST_LAW = "        - {weight: 1.0, components: [comp10, comp4]}\n\n  # For"
+TEST_DISTRIBUTION = "        - {weight: 1.0, components: [comp10, comp4]}\n\n  # For"
 FIRST_LINE = "{label: comp1,  center: 732,  width: 3.2,   strength: 0.8}"
 
 
@@ -251,15 +251,15 @@ ONE_KEY = [
      ["combinations[1].components: found 'comp10'"]),
     (DISTRIBUTION, "weight: 1.0", "weight: -1.0", ["combinations[0].weight: found -1.0", "at least 0"]),
     (DISTRIBUTION, "weight: 1.0", "weight: .nan", ["combinations[0].weight: found nan", "a finite number"]),
-    (DISTRIBUTION, TEST_LAW, TEST_LAW.replace("1.0", "0"),
+    (DISTRIBUTION, TEST_DISTRIBUTION, TEST_DISTRIBUTION.replace("1.0", "0"),
      ["splits.test.distribution.combinations: found weights that sum to 0; expected weights"]),
-    (DISTRIBUTION, TEST_LAW, TEST_LAW.replace("]}", "], ranges: {comp4: [1, 0.5]}}"),
+    (DISTRIBUTION, TEST_DISTRIBUTION, TEST_DISTRIBUTION.replace("]}", "], ranges: {comp4: [1, 0.5]}}"),
      ["ranges.comp4: found [1, 0.5]"]),
-    (DISTRIBUTION, TEST_LAW, TEST_LAW.replace("]}", "], ranges: {comp4: [-1, 1]}}"),
+    (DISTRIBUTION, TEST_DISTRIBUTION, TEST_DISTRIBUTION.replace("]}", "], ranges: {comp4: [-1, 1]}}"),
      ["ranges.comp4: found [-1.0, 1.0]"]),
-    (DISTRIBUTION, TEST_LAW, TEST_LAW.replace("]}", "], ranges: {comp4: [0, 9]}}"),
+    (DISTRIBUTION, TEST_DISTRIBUTION, TEST_DISTRIBUTION.replace("]}", "], ranges: {comp4: [0, 9]}}"),
      ["ranges.comp4", "abundance 9"]),
-    (DISTRIBUTION, TEST_LAW, TEST_LAW.replace("]}", "], ranges: {comp5: [0, 1]}}"),
+    (DISTRIBUTION, TEST_DISTRIBUTION, TEST_DISTRIBUTION.replace("]}", "], ranges: {comp5: [0, 1]}}"),
      ["ranges.comp5", "comp10, comp4"]),
     (DISTRIBUTION, "  test:", "  exam:", ["splits.test: found nothing; expected the splits train and test"]),
     (DISTRIBUTION, "  test:", "  ../test:", ["splits.'../test'", "letters, digits"]),
@@ -414,15 +414,15 @@ def test_many_aliases_stay_small(meta: Path) -> None:
 
 def test_nothing_can_be_changed() -> None:
     config = load(SHIPPED)
-    law = config.distribution.splits["train"].distribution
-    assert isinstance(law, CombinationDistribution)
-    assert isinstance(law.combinations, tuple)
+    distribution = config.distribution.splits["train"].distribution
+    assert isinstance(distribution, CombinationDistribution)
+    assert isinstance(distribution.combinations, tuple)
     assert isinstance(config.spectra.lines, tuple)
     with pytest.raises(AttributeError):
         config.directory = Path()  # type: ignore[misc]
     with pytest.raises(pydantic.ValidationError, match="frozen"):
         config.training.epochs = 3  # type: ignore[misc]
-    for mapping in (config.distribution.splits, law.combinations[0].ranges):
+    for mapping in (config.distribution.splits, distribution.combinations[0].ranges):
         with pytest.raises(TypeError):
             mapping["new"] = None  # type: ignore[index]
 
@@ -467,10 +467,10 @@ def test_exp_dir_is_relative_to_the_meta_file(meta: Path, monkeypatch: pytest.Mo
     assert config.with_changes({"meta.exp_dir": str(tmp_path / "b")}).exp_dir == (tmp_path / "b").resolve()
 
 
-def test_mixture_law_is_for_the_program_only() -> None:
+def test_a_mixture_is_for_the_program_only() -> None:
     config = load(SHIPPED)
-    law = config.distribution.splits["train"].distribution
-    mixture = MixtureDistribution(parts=((0.5, law), (0.5, FunctionDistribution(callable="a:b"))))
+    distribution = config.distribution.splits["train"].distribution
+    mixture = MixtureDistribution(parts=((0.5, distribution), (0.5, FunctionDistribution(callable="a:b"))))
     split = Split(n_samples=3, distribution=mixture)
     assert split.distribution == mixture
     assert json.dumps(split.model_dump(mode="json"))
@@ -549,9 +549,9 @@ def test_changes_that_cannot_be_used_are_one_sentence(changes: dict, message: st
 
 
 def present(config: Config, split: str) -> list[tuple[str, ...]]:
-    law = config.distribution.splits[split].distribution
-    assert isinstance(law, CombinationDistribution)
-    return [combination.components for combination in law.combinations]
+    distribution = config.distribution.splits[split].distribution
+    assert isinstance(distribution, CombinationDistribution)
+    return [combination.components for combination in distribution.combinations]
 
 
 @pytest.mark.parametrize("pair", [("comp1", "comp2"), ("comp4", "comp10"), ("comp10", "comp1"), ("comp4", "comp7")])
@@ -566,20 +566,25 @@ def test_another_pair_takes_the_place_of_the_reported_one(pair: tuple[str, str])
 
 
 def test_a_pair_takes_its_ranges_along_and_third_components_make_room(meta: Path) -> None:
-    edit(meta, DISTRIBUTION, TEST_LAW, TEST_LAW.replace("comp4]", "comp4, comp7], ranges: {comp4: [0.5, 1.0]}"))
-    law = load(meta).with_pair(("comp7", "comp1")).distribution.splits["test"].distribution
-    assert isinstance(law, CombinationDistribution)
-    assert law.combinations[0].components == ("comp7", "comp1", "comp10")
-    assert dict(law.combinations[0].ranges) == {"comp1": (0.5, 1.0)}
-
-
-def test_a_law_of_ones_own_has_no_pair_to_exchange(meta: Path) -> None:
-    (meta.parent / "own.py").write_text("def law(n, rng):\n    return {}\n", encoding="utf-8")
-    own = '{type: function, callable: "own:law"}'
     edit(
         meta,
         DISTRIBUTION,
-        f"      type: component_combinations\n      combinations:\n{TEST_LAW[:-7]}",
+        TEST_DISTRIBUTION,
+        TEST_DISTRIBUTION.replace("comp4]", "comp4, comp7], ranges: {comp4: [0.5, 1.0]}"),
+    )
+    distribution = load(meta).with_pair(("comp7", "comp1")).distribution.splits["test"].distribution
+    assert isinstance(distribution, CombinationDistribution)
+    assert distribution.combinations[0].components == ("comp7", "comp1", "comp10")
+    assert dict(distribution.combinations[0].ranges) == {"comp1": (0.5, 1.0)}
+
+
+def test_a_function_of_ones_own_has_no_pair_to_exchange(meta: Path) -> None:
+    (meta.parent / "own.py").write_text("def distribution(n, rng):\n    return {}\n", encoding="utf-8")
+    own = '{type: function, callable: "own:distribution"}'
+    edit(
+        meta,
+        DISTRIBUTION,
+        f"      type: component_combinations\n      combinations:\n{TEST_DISTRIBUTION[:-7]}",
         f"      {own}\n",
     )
     with pytest.raises(ConfigError, match="pair: found the split test with a function of its own; expected splits"):
@@ -601,16 +606,16 @@ def test_variations_are_read_from_the_analysis_file(meta: Path) -> None:
 # --- functions of one's own
 
 
-def test_function_law_beside_the_meta_file(meta: Path) -> None:
-    module = meta.parent / "my_law_of_abundances.py"
+def test_a_function_beside_the_meta_file(meta: Path) -> None:
+    module = meta.parent / "my_abundances.py"
     module.write_text("def draw(n, rng):\n    return {}\n\nfixed = 3\n", encoding="utf-8")
-    old = "      type: component_combinations\n      combinations:\n" + TEST_LAW
-    edit(meta, DISTRIBUTION, old, "      type: function\n      callable: my_law_of_abundances:draw\n\n  # For")
+    old = "      type: component_combinations\n      combinations:\n" + TEST_DISTRIBUTION
+    edit(meta, DISTRIBUTION, old, "      type: function\n      callable: my_abundances:draw\n\n  # For")
     before = list(sys.path)
-    law = load(meta).distribution.splits["test"].distribution
-    assert law == FunctionDistribution(callable="my_law_of_abundances:draw")
+    distribution = load(meta).distribution.splits["test"].distribution
+    assert distribution == FunctionDistribution(callable="my_abundances:draw")
     assert sys.path == before
-    assert resolve_callable("my_law_of_abundances:draw", meta.parent)(1, None) == {}
+    assert resolve_callable("my_abundances:draw", meta.parent)(1, None) == {}
     edit(meta, DISTRIBUTION, ":draw", ":fixed")
     with pytest.raises(ConfigError, match=r"splits\.test\.distribution\.callable: found .*cannot be called"):
         load(meta)
