@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copyreg
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -19,23 +21,8 @@ RESERVED_SPLITS = ("composed", "combinations", "some_pairs", "all_pairs")
 # --- What the models are made of
 
 
-class ReadOnly(Mapping[str, Any]):
-    """A mapping that cannot be changed and, unlike ``types.MappingProxyType``, can be copied and pickled."""
-
-    def __init__(self, items: Mapping[str, Any]) -> None:
-        self._items = dict(items)
-
-    def __getitem__(self, key: str) -> Any:
-        return self._items[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __repr__(self) -> str:
-        return repr(self._items)
+copyreg.pickle(MappingProxyType, lambda mapping: (MappingProxyType, (dict(mapping),)))
+"""Mappings of the models cannot be changed; like the models they can be copied, and sent to another process."""
 
 
 class Part(BaseModel):
@@ -84,7 +71,7 @@ def check_twice(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-def _check_names(named: Mapping[str, Any]) -> Mapping[str, Any]:
+def _check_folders(named: Mapping[str, Any]) -> Mapping[str, Any]:
     for name in named:
         if expected := wrong_name(name, named):
             raise refusal(expected, name, found=show(name))
@@ -98,8 +85,8 @@ def _check_component(value: Any) -> Any:
 
 
 _lower = BeforeValidator(lambda word: word.lower() if isinstance(word, str) else word)
-_read_only = (AfterValidator(ReadOnly), Serializer(lambda mapping, handler: handler(dict(mapping))))
-_by_name = (AfterValidator(_check_names), *_read_only)
+_read_only = (AfterValidator(MappingProxyType), Serializer(lambda mapping, handler: handler(dict(mapping))))
+_by_name = (AfterValidator(_check_folders), *_read_only)
 _CALLABLE = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 
 Plain = Annotated[Any, BeforeValidator(check_plain)]
@@ -361,17 +348,27 @@ class TrainingConfig(Part):
         return self
 
 
+def _check_names(named: Mapping[str, str]) -> Mapping[str, str]:
+    label_of = {name: label for label, name in named.items()}
+    if twice := [label for label, name in named.items() if label_of[name] != label]:
+        raise refusal("a name of its own for each line", twice[0], found=f"{show(named[twice[0]])} for two lines")
+    return named
+
+
 class PlotConfig(Part):
-    """The two components that tables and figures report."""
+    """The two components that tables and figures report, and what figures call the lines."""
 
     x_component: Component = Field(description="on the x axis: label of a line, or its number counted from 1")
     y_component: Component = Field(description="on the y axis: label of a line, or its number counted from 1")
+    names: Annotated[Mapping[Label, Label], AfterValidator(_check_names), *_read_only, Valid("name, by label")] = Field(
+        default={}, validate_default=True, description="what figures call lines, by label, in place of the label"
+    )
 
 
 class AnalysisConfig(Part):
     """``analysis.yaml``: what the analysis looks at."""
 
-    plot_config: PlotConfig = Field(description="the two reported components")
+    plot_config: PlotConfig = Field(description="the two reported components, and names")
     n_data_seeds: int = Field(
         default=5, ge=1, le=1000, description="data seeds that methods without training seeds are measured on"
     )

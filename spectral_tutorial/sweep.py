@@ -121,7 +121,8 @@ class Cell:
         changed = base.with_changes({**given.shared, **changes})
         methods = (str(values["method"]),) if "method" in values else given.methods
         sections = changed.as_dict()
-        meta, _ = sections.pop("meta"), sections["analysis"].pop("variations")
+        meta, analysis = sections.pop("meta"), sections["analysis"]
+        del analysis["variations"], analysis["plot_config"]["names"]
         digest = store.fingerprint(sections, meta["data_seed"], meta["training_seed"], methods)[:16]
         changed = changed.in_folder(folder / "experiments" / digest)
         stage = Stage(folder / "cells" / digest, fingerprint(changed, methods))
@@ -272,8 +273,7 @@ class Tables:
             if failed := self.failed.get(cell.digest):
                 failures.append([*map(_text, cell.values.values()), _text(cell.methods), failed.error])
         _write_csv(folder / TABLE, [*axes, *REPORT_COLUMNS], table)
-        seconds = [[digest, f"{took:.3f}"] for digest, took in sorted(self.seconds.items())]
-        _write_csv(folder / SECONDS, ["cell", "seconds"], seconds)
+        _write_csv(folder / SECONDS, ["cell", "seconds"], ([d, f"{s:.3f}"] for d, s in sorted(self.seconds.items())))
         if failures:
             _write_csv(folder / FAILURES, [*self.sweep.axes, "methods", "error"], failures)
         else:
