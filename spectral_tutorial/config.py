@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel
@@ -38,6 +37,7 @@ from spectral_tutorial.sections import (
     MetaConfig,
     SpectraConfig,
     TrainingConfig,
+    read_only,
 )
 
 __all__ = ["SECTIONS", "Config", "ConfigError", "load", "load_yaml"]
@@ -111,7 +111,7 @@ class Config:
                 found, expected = f"{show(name)}, the label of another line", "a name of its own for each line"
             if label not in labels or name in set(labels) - {label}:
                 raise config_error(self.meta.analysis_config_path, at, found, expected)
-        return MappingProxyType({label: given.get(label, label) for label in labels})
+        return read_only({label: given.get(label, label) for label in labels})
 
     def _label(self, key: str) -> str:
         chosen, labels = getattr(self.analysis.plot_config, key), self.spectra.labels

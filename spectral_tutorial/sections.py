@@ -21,8 +21,12 @@ RESERVED_SPLITS = ("composed", "combinations", "some_pairs", "all_pairs")
 # --- What the models are made of
 
 
-copyreg.pickle(MappingProxyType, lambda mapping: (MappingProxyType, (dict(mapping),)))
-"""Mappings of the models cannot be changed; like the models they can be copied, and sent to another process."""
+def read_only(items: Mapping[str, Any]) -> MappingProxyType[str, Any]:
+    """Return a mapping that cannot be changed."""
+    return MappingProxyType(dict(items))
+
+
+copyreg.pickle(MappingProxyType, lambda mapping: (read_only, (dict(mapping),)))  # so that processes can exchange them
 
 
 class Part(BaseModel):
@@ -85,7 +89,7 @@ def _check_component(value: Any) -> Any:
 
 
 _lower = BeforeValidator(lambda word: word.lower() if isinstance(word, str) else word)
-_read_only = (AfterValidator(MappingProxyType), Serializer(lambda mapping, handler: handler(dict(mapping))))
+_read_only = (AfterValidator(read_only), Serializer(lambda mapping, handler: handler(dict(mapping))))
 _by_name = (AfterValidator(_check_folders), *_read_only)
 _CALLABLE = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 
