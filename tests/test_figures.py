@@ -150,8 +150,7 @@ def drawers(m):
         "composition": lambda **k: figures.composition(m.world, TEMPERATURE, AMOUNTS, m.pair, **k),
         "wing": lambda **k: figures.wing(m.world, TEMPERATURE, *m.pair, **k),
         "noise_levels": lambda: figures.noise_levels(m.world, TEMPERATURE, AMOUNTS, [0.0, 0.1], rng),
-        "train_samples": lambda **k: figures.train_samples(m.splits["train"], m.world, m.pair, **k),
-        "test_samples": lambda **k: figures.test_samples(m.splits["test"], m.world, m.pair, **k),
+        "samples": lambda **k: figures.samples(m.splits["train"], "train", m.world, m.pair, **k),
         "abundance_scatter": lambda **k: figures.abundance_scatter(m.splits, m.pair, **k),
         "marginals": lambda **k: figures.marginals({k: m.splits[k] for k in ("train", "test")}, m.pair, **k),
         "training_curves": lambda: figures.training_curves(m.histories, STATUS),
@@ -189,7 +188,7 @@ SINGLE = [
     "slope_by_company",
     "combinations_shown",
 ]
-NO_LABELS = ["continua", "noise_levels", "test_samples", "training_curves", "drift"]
+NO_LABELS = ["continua", "noise_levels", "training_curves", "drift"]
 CROWDED = ["mse_trajectory", "slopes"]  # notes among random curves may touch
 
 
@@ -262,7 +261,7 @@ def test_every_figure_is_a_small_legible_picture_and_leaves_nothing_behind(name)
     assert plt.get_fignums() == []
     picture = Image.open(io.BytesIO(content))
     assert picture.format == "PNG"
-    assert picture.width == 864
+    assert picture.width <= 864
     assert len(content) < 80_000
     if name not in NO_LABELS:
         assert any(r"\$b\$ < 1" in text for text in words(figure))
@@ -375,9 +374,9 @@ def test_a_world_of_two_bins_without_a_trace_is_drawn(strength, temperature, cap
         )
         for n in (1, 2)
     )
-    for draw in (figures.train_samples, figures.test_samples, figures.diverse_samples):
-        on_paper(draw(one, world, ("x", "y")))
-        on_paper(draw(two, world, ("x", "y")))
+    for spectra in (one, two):
+        on_paper(figures.samples(spectra, "train", world, ("x", "y")))
+        on_paper(figures.diverse_samples(spectra, world, ("x", "y")))
     for draw in (figures.abundance_scatter, figures.marginals):
         on_paper(draw({"train": one, "test": two}, ("x", "y")))
     on_paper(figures.spectral_lines(world, ("x", "y")))
@@ -465,10 +464,12 @@ def test_samples_stand_on_the_continuum_of_their_own_temperature():
         assert drawn(ax, M.world.wavelength, continuum(M.world.wavelength, M.splits["train"].temperature[row])[0])
 
 
-def test_train_samples_show_each_combination_and_test_samples_fill_the_page():
-    held = [ax.get_title().split("\n")[0] for ax in figures.train_samples(M.splits["train"], M.world, PAIR).axes]
+def test_samples_show_each_combination_and_those_of_one_fill_the_page():
+    held = [ax.get_title().split("\n")[0] for ax in figure_of("samples").axes]
     assert sorted(set(held)) == sorted({"no line", r"\$b\$ < 1", r"</script>\$"})
-    assert len(figures.test_samples(M.splits["test"], M.world, PAIR).axes) == 6
+    both = figures.samples(M.splits["test"], "test", M.world, PAIR).axes
+    assert len(both) == 6
+    assert {ax.lines[0].get_color() for ax in both} == {base.SPLIT_COLORS["test"]}
 
 
 def test_composition_multiplies_in_flux_and_adds_in_log_flux():
@@ -560,7 +561,7 @@ def test_seed_strip_names_dead_and_diverged_seeds():
     assert marked["diverged"] == ("^", [7], [0.25])
     levels = {line.get_linestyle(): line.get_ydata()[0] for line in ax.lines if len(line.get_ydata()) == 2}
     assert levels == pytest.approx({"-": 0.02, ":": 0.041, "-.": 1 / 12})
-    assert "mean over all" not in words(figures.seed_strip(M.summary, mean_over_all=False))
+    assert "mean of all seeds" not in words(figures.seed_strip(M.summary, mean_over_all=False))
 
 
 def test_drift_draws_every_seed_and_the_median_where_two_answers_differ():
@@ -669,7 +670,7 @@ def test_combinations_shown_stand_at_their_counts():
             for end in (error / 1.2, error * 1.3):
                 assert np.isclose(whiskers, [count, end], rtol=1e-9).all(axis=1).any()
     assert drawn(ax, [0, 1], [0.00107] * 2)
-    assert {"Cramér-Rao bound", "val (ID)", "test (OOD)"} <= set(words(figure))
+    assert {"Cramér-Rao bound", "validation (ID)", "test (OOD)"} <= set(words(figure))
 
 
 def test_methods_with_one_count_share_a_place():
@@ -810,7 +811,7 @@ def test_a_phase_diagram_has_every_number_in_its_place_and_leaves_holes_white():
     placed = {text.get_text(): text.get_position() for text in ax.texts}
     assert placed["271"] == (0.5, 0.5)
     assert placed["5.6"] == (2.5, 0.5)
-    assert placed["9"] == (0.5, 1.5)
+    assert placed["9.0"] == (0.5, 1.5)
     assert "nan" not in placed
     assert [tick.get_text() for tick in ax.get_yticklabels()] == [r"\$b\$ < 1", "c + d"]
     assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first row is above

@@ -35,12 +35,7 @@ def combinations_shown(
 ) -> Figure:
     """Draw ID and OOD error of one component against the number of combinations shown in training.
 
-    Parameters
-    ----------
-    counts : mapping
-        Method to number of combinations; methods that the report does not have are left out.
-    component : str
-        Which error to draw.
+    `counts` maps methods to that number; those that the report does not have are left out.
     """
     figure, ax = base.panel(3.5, ax)
     table = report[(report["component"] == component) & report["method"].isin(list(counts))]
@@ -148,12 +143,8 @@ def templates(
 ) -> Figure:
     """Draw what a decoder learned that one unit of a component does to log flux, on top of what it truly does.
 
-    Parameters
-    ----------
-    wavelength : array, shape (W,)
-        In nm.
-    learned, true : mapping
-        Component to change of log flux at abundance 1, shape ``(W,)``. A panel a component of `learned`.
+    `learned` and `true` map components to the change of log flux at abundance 1, ``(W,)`` as is `wavelength` (nm). A
+    panel a component of `learned`.
     """
     grid, shades = np.asarray(wavelength, float), (*COMPONENT_COLORS[: len(learned)], *[PALE] * (len(learned) - 2))
     figure, (panels,) = base.panels(2.9, columns=len(learned), ax=ax)
@@ -175,11 +166,8 @@ def templates(
 def ratios_to_bound(table: pd.DataFrame, names: base.Names = None, ax: Axes | Sequence[Axes] | None = None) -> Figure:
     """Draw how far from the Cramér-Rao bound each method's OOD error is, in many worlds; ratios above 1.5 in numbers.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Columns group (a row each), method (a marker each), component (a panel each) and ratio; what is no positive
-        number is left out. With columns low and high, whiskers from one to the other.
+    `table` has columns group (a row each), method (a marker each), component (a panel each) and ratio; what is no
+    positive number is left out. With columns low and high, whiskers from one to the other.
     """
     looks, groups = base.looks(table["method"].unique()), list(table["group"].unique())
     components = list(table["component"].unique())
@@ -216,14 +204,9 @@ def ratios_to_bound(table: pd.DataFrame, names: base.Names = None, ax: Axes | Se
 
 @base.styled
 def phase_diagram(values: pd.DataFrame, label: str, ax: Axes | None = None) -> Figure:
-    """Draw a table of positive numbers as a map: a row an index, a column a column, color and number the value.
+    """Draw a table of positive numbers, which `label` says what they are, as a map: color and number the value.
 
-    Parameters
-    ----------
-    values : DataFrame
-        Positive numbers; names of index and columns become the axes' labels. What is none stays white.
-    label : str
-        What the numbers are.
+    Names of index and columns become the axes' labels. What is no positive number stays empty.
     """
     figure, ax = base.panel(1.1 + 0.36 * len(values), ax)
     numbers = np.ma.masked_invalid(base.positive(values, *values).to_numpy(float))
@@ -231,7 +214,7 @@ def phase_diagram(values: pd.DataFrame, label: str, ax: Axes | None = None) -> F
     norm = colors.LogNorm(low, max(high, 1.01 * low))
     cells = ax.pcolormesh(numbers, norm=norm, cmap="YlOrBr", edgecolors="white", linewidth=1.5)
     for (row, column), number in np.ndenumerate(numbers.filled(np.nan)):
-        words = "" if np.isnan(number) else f"{number:.2g}" if number < 10 else f"{number:,.0f}"
+        words = "" if np.isnan(number) else f"{number:.1f}" if number < 9.95 else f"{number:,.0f}"
         color = "white" if np.isfinite(number) and norm(number) > 0.65 else DARK
         ax.text(column + 0.5, row + 0.5, words, color=color, ha="center", va="center", fontsize=9)
     ax.set_xticks(np.arange(values.shape[1]) + 0.5, [base.text(name, 12) for name in values.columns])

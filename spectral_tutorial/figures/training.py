@@ -35,9 +35,8 @@ def training_curves(histories: pd.DataFrame, status: pd.DataFrame | None = None)
     for ax, method in zip(panels, parts, strict=True):
         ax.set(xscale="log", xlabel="training step", title=base.text(method) if len(parts) > 1 else "")
         base.plain_log(ax.xaxis)
-    _curves(
-        panels, {name: [_wide(part, f"{name}_loss") for part in parts.values()] for name in ("train", "val")}, status
-    )
+    losses = {name: [_wide(part, f"{name}_loss") for part in parts.values()] for name in ("train", "val")}
+    _curves(panels, losses, status)
     panels[0].set_ylabel("loss (MSE over all outputs)")
     return figure
 
@@ -137,14 +136,9 @@ def seed_strip(
 ) -> Figure:
     """Draw one mark a seed for each component's in-distribution MSE; seeds that are not ok are named.
 
-    Parameters
-    ----------
-    summary : DataFrame
-        Columns training_seed, status (ok, dead, diverged, unfinished), component, mse (at 3 `constant` if infinite).
-    constant : float
-        MSE of the best constant prediction.
-    mean_over_all : bool
-        Draw the mean over all seeds, the dead ones too, beside the median of the live ones.
+    `summary` has columns training_seed, status (ok, dead, diverged, unfinished), component and mse, drawn at 3
+    `constant` if infinite; `constant` is the MSE of the best constant prediction. With `mean_over_all`, the mean over
+    all seeds, the dead ones too, stands beside the median of the live ones.
     """
     shown = summary["mse"].where(np.isfinite(summary["mse"]), 3 * constant)
     table = base.positive(summary.assign(finite=summary["mse"], shown=shown), "finite", "shown")
@@ -153,32 +147,22 @@ def seed_strip(
     for i, (ax, component) in enumerate(zip(panels, components, strict=True)):
         part = table[table["component"] == component].sort_values("training_seed")
         named: list[int | None] = []
-        lines = {"median of the live": (part.loc[part["status"].isin(LIVE), "finite"].median(), "-")}
-        lines |= {"mean over all": (part["finite"].mean(), ":")} if mean_over_all else {}
+        lines = {"median of live seeds": (part.loc[part["status"].isin(LIVE), "finite"].median(), "-")}
+        lines |= {"mean of all seeds": (part["finite"].mean(), ":")} if mean_over_all else {}
         for name, (value, line) in (lines | {"best constant": (constant, "-.")}).items():
             handles[name] = ax.axhline(value, color=DARK, linestyle=line, linewidth=1.3, zorder=1)
         for row in part.to_dict("records"):
             ok, seed = row["status"] == "ok", row["training_seed"]
-            look: dict[str, Any] = {
-                "marker": STATUS_MARKERS[row["status"]],
-                "linestyle": "none",
-                "markersize": 6 if ok else 8,
-            }
-            look |= {"markeredgecolor": "white", "markeredgewidth": 0.6}
-            ax.plot(
-                seed, row["shown"], color=COMPONENT_COLORS[i % 2] if ok else DARK, gid=row["status"], zorder=3, **look
-            )
+            look: dict[str, Any] = {"marker": STATUS_MARKERS[row["status"]], "linestyle": "none"}
+            look |= {"markersize": 6 if ok else 8, "markeredgecolor": "white", "markeredgewidth": 0.6}
+            color = COMPONENT_COLORS[i % 2] if ok else DARK
+            ax.plot(seed, row["shown"], color=color, gid=row["status"], zorder=3, **look)
             handles[f"{'live' if ok else row['status']} seed"] = Line2D([], [], color=MUTED if ok else DARK, **look)
             if not ok:
                 low = named[-1:] != [seed - 1]
                 named.append(seed if low else None)  # names of neighbors stand at two heights
-                upright: dict[str, Any] = {
-                    "offset": (0, 7 if low else 29),
-                    "rotation": 90,
-                    "ha": "center",
-                    "va": "bottom",
-                }
-                base.note(ax, seed, row["shown"], str(seed), fontsize=8.5, **upright)
+                upright: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": 8.5}
+                base.note(ax, seed, row["shown"], str(seed), offset=(0, 7 if low else 29), **upright)
         ax.set(title=base.name(component, names), xlabel="training seed")
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=(1, 2, 5, 10)))
     base.log_scale(panels, "y")
@@ -190,14 +174,9 @@ def seed_strip(
 
 @base.styled
 def drift(steps: ArrayLike, difference: ArrayLike, ax: Axes | None = None) -> Figure:
-    """Draw how far apart two trainings of each seed are after so many steps: seeds thin, the median thick.
+    """Draw how far apart two trainings of each seed are after so many `steps` ``(C,)``: seeds thin, the median thick.
 
-    Parameters
-    ----------
-    steps : array, shape (C,)
-        Training steps.
-    difference : array, shape (S, C)
-        Largest difference of two predictions of a seed; 0 has no place on the axis.
+    `difference` ``(S, C)`` is the largest between two predictions of a seed; 0 has no place on the axis.
     """
     figure, ax = base.panel(3.3, ax)
     difference = np.where(np.asarray(difference, float) > 0, difference, np.nan)
