@@ -17,8 +17,7 @@ Arguments that come back:
 - `report`, a table of method, component, split, mse_median, mse_low, mse_high (whiskers) and crlb;
 - `trajectories`, a table of method, data_seed, training_seed, step, split, component and a value (mse or slope);
 - `status`, a table of method, data_seed, training_seed and status: dead and diverged runs are drawn gray and
-  enter no median;
-- `ax`, where to draw instead of in a new figure: a panel, or one for each component; its figure comes back.
+  enter no median.
 
 Split "val", the validation set, is in distribution (ID), "test" out of distribution (OOD). ``N`` spectra, ``L`` lines,
 ``W`` bins, ``S`` seeds, ``C`` checkpoints.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, wraps
 from io import BytesIO
 from itertools import cycle, product
@@ -30,7 +30,7 @@ Names = Mapping[str, str] | None
 STYLE = ["default", str(Path(__file__).with_name("style.mplstyle"))]
 """Starts from matplotlib's own defaults: the settings of whoever draws must not change the book's figures."""
 
-DARK, MUTED, PALE = "#222222", "#6b6b6b", "#8fa3b3"
+DARK, MUTED, PALE = "#222222", "#6b6b6b", "#7a90a2"
 SPLIT_COLORS = {"train": "#0072B2", "val": "#56B4E9", "test": "#D55E00", "oracle_train": "#009E73"}
 SPLIT_NAMES = {"train": "training", "val": "validation (ID)", "test": "test (OOD)", "oracle_train": "oracle's training"}
 COMPONENT_COLORS = ("#CC79A7", "#E69F00")
@@ -105,18 +105,13 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return wrapper
 
 
-def panels(
-    height: float, rows: int = 1, columns: int = 1, ax: Axes | Sequence[Axes] | None = None, **kwargs: Any
-) -> tuple[Figure, NDArray[Any]]:
-    """Return the given panels, or those of a new figure as wide as the page and `height` inches high, in rows."""
-    if ax is not None:
-        given = np.array(ax, dtype=object, ndmin=2)
-        return given[0, 0].figure, given
+def panels(height: float, rows: int = 1, columns: int = 1, **kwargs: Any) -> tuple[Figure, NDArray[Any]]:
+    """Return a new figure as wide as the page and `height` inches high, and its panels in rows."""
     figure = StyledFigure(height)
     return figure, figure.subplots(rows, columns, squeeze=False, **{"sharex": True, "sharey": True} | kwargs)
 
 
-def panel(height: float, ax: Axes | None, width: float = 7.2) -> tuple[Figure, Axes]:
+def panel(height: float, ax: Axes | None = None, width: float = 7.2) -> tuple[Figure, Axes]:
     """Return the panel that is given, or that of a new figure of so many inches."""
     if ax is None:
         ax = StyledFigure(height, width).subplots()

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib import colors
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
@@ -100,12 +99,7 @@ def prediction_analysis(
 
 @base.styled
 def beliefs(
-    truth: ArrayLike,
-    probability: ArrayLike,
-    held: Sequence[str],
-    reported: base.Pair,
-    names: base.Names = None,
-    ax: Axes | None = None,
+    truth: ArrayLike, probability: ArrayLike, held: Sequence[str], reported: base.Pair, names: base.Names = None
 ) -> Figure:
     """Draw the plane of true abundances ``(N, 2)``, each spectrum colored by its most probable set of components.
 
@@ -113,7 +107,7 @@ def beliefs(
     comp10, others have further colors. Spectra without a probability are left out.
     """
     points, belief = np.asarray(truth, float), np.asarray(probability, float)
-    figure, panel = base.panel(4.6, ax)
+    figure, panel = base.panel(4.6)
     known = np.isfinite(np.hstack([points, belief])).all(axis=1)
     points, most = points[known], belief[known].argmax(axis=1)
     own = {"nothing": MUTED} | {f"{name} alone": color for name, color in zip(reported, COMPONENT_COLORS, strict=True)}
@@ -129,6 +123,5 @@ def beliefs(
         )
     end, (x, y) = base.reach(points), (base.name(label, names) for label in reported)
     panel.set(xlim=(0, end), ylim=(0, end), box_aspect=1, xlabel=f"true {x}", ylabel=f"true {y}")
-    place = figure if ax is None else panel
-    base.legend(place, handles, title="most probable set of lines (number of spectra)")
+    base.legend(figure, handles, title="most probable set of lines (number of spectra)")
     return figure

@@ -27,17 +27,13 @@ ERRORS = ("mse_median", "mse_low", "mse_high")
 
 @base.styled
 def combinations_shown(
-    report: pd.DataFrame,
-    counts: Mapping[str, int],
-    component: str,
-    names: base.Names = None,
-    ax: Axes | None = None,
+    report: pd.DataFrame, counts: Mapping[str, int], component: str, names: base.Names = None
 ) -> Figure:
     """Draw ID and OOD error of one component against the number of combinations shown in training.
 
     `counts` maps methods to that number; those that the report does not have are left out.
     """
-    figure, ax = base.panel(3.5, ax)
+    figure, ax = base.panel(3.5)
     table = report[(report["component"] == component) & report["method"].isin(list(counts))]
     table = base.positive(table, *ERRORS, "crlb").assign(count=table["method"].map(counts))
     table = table.sort_values("count", kind="stable")
@@ -107,15 +103,13 @@ def every_method(
 
 
 @base.styled
-def slope_by_company(
-    slopes: pd.DataFrame, reported: base.Pair, names: base.Names = None, ax: Axes | None = None
-) -> Figure:
+def slope_by_company(slopes: pd.DataFrame, reported: base.Pair, names: base.Names = None) -> Figure:
     """Draw how well the second component is read beside more and more of the first, a line a method.
 
     `slopes` holds slopes of predicted on true abundance of the second component: a row a range of the first one's
     abundance ("0.0 to 0.2", ...), a column a method.
     """
-    figure, ax = base.panel(3.4, ax)
+    figure, ax = base.panel(3.4)
     places, looks = np.arange(len(slopes)), base.looks(slopes)
     for level in (0, 1):
         ax.axhline(level, color=MUTED, linewidth=0.8, zorder=1)
@@ -135,11 +129,7 @@ def slope_by_company(
 
 @base.styled
 def templates(
-    wavelength: ArrayLike,
-    learned: Mapping[str, ArrayLike],
-    true: Mapping[str, ArrayLike],
-    names: base.Names = None,
-    ax: Axes | Sequence[Axes] | None = None,
+    wavelength: ArrayLike, learned: Mapping[str, ArrayLike], true: Mapping[str, ArrayLike], names: base.Names = None
 ) -> Figure:
     """Draw what a decoder learned that one unit of a component does to log flux, on top of what it truly does.
 
@@ -147,23 +137,20 @@ def templates(
     panel a component of `learned`.
     """
     grid, shades = np.asarray(wavelength, float), (*COMPONENT_COLORS[: len(learned)], *[PALE] * (len(learned) - 2))
-    figure, (panels,) = base.panels(2.9, columns=len(learned), ax=ax)
+    figure, (panels,) = base.panels(2.9, columns=len(learned))
     for panel, (label, curve), color in zip(panels, learned.items(), shades, strict=True):
         panel.plot(grid, np.asarray(true[label], float), color=color, linewidth=5.5, alpha=0.5)
         panel.plot(grid, np.asarray(curve, float), color=DARK, linewidth=1.2)
         panel.set(title=base.name(label, names), xlabel="wavelength (nm)", xlim=grid[[0, -1]])
-    limits = np.array([panel.get_ylim() for panel in panels])
-    for panel in panels:
-        panel.set_ylim(limits.min(), limits.max())
     panels[0].set_ylabel("change of log flux")
     thick = tuple(Line2D([], [], color=color, linewidth=5.5, alpha=0.5) for color in dict.fromkeys(shades))
     handles = {"true": thick, "learned": Line2D([], [], color=DARK, linewidth=1.2)}
-    base.legend(figure if ax is None else panels[0], handles, handler_map={tuple: HandlerTuple(None)})
+    base.legend(figure, handles, handler_map={tuple: HandlerTuple(None)})
     return figure
 
 
 @base.styled
-def ratios_to_bound(table: pd.DataFrame, names: base.Names = None, ax: Axes | Sequence[Axes] | None = None) -> Figure:
+def ratios_to_bound(table: pd.DataFrame, names: base.Names = None) -> Figure:
     """Draw how far from the Cramér-Rao bound each method's OOD error is, in many worlds; ratios above 1.5 in numbers.
 
     `table` has columns group (a row each), method (a marker each), component (a panel each) and ratio; what is no
@@ -173,7 +160,7 @@ def ratios_to_bound(table: pd.DataFrame, names: base.Names = None, ax: Axes | Se
     components = list(table["component"].unique())
     lanes = table.groupby("group")["method"].unique().map(list)  # each method of a group has one, for its number's sake
     lane = 1 / (lanes.map(len).max() + 0.7)
-    figure, (panels,) = base.panels(1.25 + 0.15 / lane * len(groups), columns=len(components), ax=ax)
+    figure, (panels,) = base.panels(1.25 + 0.15 / lane * len(groups), columns=len(components))
     table = base.positive(table, *{"ratio", "low", "high"} & {*table})
     low, high = np.nanmin([1.0, table["ratio"].min()]), np.nanmax([2.0, table["ratio"].max()])
     room = (high / low) ** 0.2  # for numbers
@@ -198,17 +185,17 @@ def ratios_to_bound(table: pd.DataFrame, names: base.Names = None, ax: Axes | Se
         panel.tick_params(axis="y", length=0, labelleft=panel is panels[0])
     marks = {name: look for name, look in looks.items() if name not in groups}  # those have names at their rows
     handles = {base.text(name): Line2D([], [], linestyle="none", **look) for name, look in marks.items()}
-    base.legend(figure if ax is None else panels[0], handles | {BOUND_NAME: Line2D([], [], **BOUND_LINE)})
+    base.legend(figure, handles | {BOUND_NAME: Line2D([], [], **BOUND_LINE)})
     return figure
 
 
 @base.styled
-def phase_diagram(values: pd.DataFrame, label: str, ax: Axes | None = None) -> Figure:
+def phase_diagram(values: pd.DataFrame, label: str) -> Figure:
     """Draw a table of positive numbers, which `label` says what they are, as a map: color and number the value.
 
     Names of index and columns become the axes' labels. What is no positive number stays empty.
     """
-    figure, ax = base.panel(1.1 + 0.36 * len(values), ax)
+    figure, ax = base.panel(1.1 + 0.36 * len(values))
     numbers = np.ma.masked_invalid(base.positive(values, *values).to_numpy(float))
     low, high = (float(numbers.min()), float(numbers.max())) if numbers.count() else (1.0, 10.0)
     norm = colors.LogNorm(low, max(high, 1.01 * low))

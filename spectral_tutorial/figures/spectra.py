@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, colors
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
@@ -18,14 +17,12 @@ from spectral_tutorial.physics import WIEN_NM_K, World, add_noise, continuum, lo
 
 
 @base.styled
-def spectral_lines(
-    world: World, reported: Sequence[str] = (), names: base.Names = None, ax: Axes | None = None
-) -> Figure:
+def spectral_lines(world: World, reported: Sequence[str] = (), names: base.Names = None) -> Figure:
     """Draw every line's strength x profile on its own row, by center: absorption hangs, emission stands.
 
     The lines in `reported` have their components' colors. Narrow and in large type: it can be read on a phone.
     """
-    figure, ax = base.panel(1.0 + 0.28 * len(world.labels), ax, width=5.2)
+    figure, ax = base.panel(1.0 + 0.28 * len(world.labels), width=5.2)
     order = np.argsort(-world.wavelength[world.profiles.argmax(axis=1)], kind="stable")
     chosen, strongest = dict(zip(reported, COMPONENT_COLORS, strict=False)), np.abs(world.strength).max() or 1.0
     for row, k in enumerate(order):
@@ -55,9 +52,9 @@ def diverse_samples(
 
 
 @base.styled
-def continua(wavelength: ArrayLike, temperatures: Sequence[float], ax: Axes | None = None) -> Figure:
+def continua(wavelength: ArrayLike, temperatures: Sequence[float]) -> Figure:
     """Draw black bodies of several temperatures (K), with Wien's peak marked where it is on the grid (nm)."""
-    figure, ax = base.panel(3.0, ax)
+    figure, ax = base.panel(3.0)
     grid = np.asarray(wavelength, float)
     shades = colormaps["inferno"](np.linspace(0.7, 0.2, len(temperatures)))
     for curve, temperature, shade in zip(continuum(grid, temperatures), temperatures, shades, strict=True):

@@ -70,7 +70,6 @@ def mse_trajectory(
     reported: base.Pair | None = None,
     status: pd.DataFrame | None = None,
     names: base.Names = None,
-    ax: Axes | None = None,
 ) -> Figure:
     """Draw the path through the plane of the two errors, first checkpoint (hollow) to last (filled).
 
@@ -78,7 +77,7 @@ def mse_trajectory(
     `reference_points` are named places (x, y) in the plane, for instance what a constant prediction scores.
     """
     table, pair, bar = base.positive(trajectories, "mse"), _pair(trajectories, reported), None
-    figure, ax = base.panel(5.0, ax)
+    figure, ax = base.panel(5.0)
     norm = colors.LogNorm(1, max(2, table["step"].max()))
     for _, line, x, y, _ in _paths(ax, table, "mse", pair, "val", status):
         ax.plot(x, y, color=base.split_color("val"), linewidth=1.8, linestyle=line)
@@ -110,11 +109,10 @@ def slopes(
     reported: base.Pair | None = None,
     status: pd.DataFrame | None = None,
     names: base.Names = None,
-    ax: Axes | None = None,
 ) -> Figure:
     """Draw slopes of predicted on true abundance over checkpoints, ID dashed, OOD solid."""
     pair = _pair(trajectories, reported)
-    figure, ax = base.panel(4.6, ax)
+    figure, ax = base.panel(4.6)
     for split, line, offset in (("val", (0, (4, 2)), (-8, 8)), ("test", "-", (8, -8))):
         color = base.split_color(split)
         for name, _, x, y, _ in _paths(ax, trajectories, "slope", pair, split, status):
@@ -173,12 +171,12 @@ def seed_strip(
 
 
 @base.styled
-def drift(steps: ArrayLike, difference: ArrayLike, ax: Axes | None = None) -> Figure:
+def drift(steps: ArrayLike, difference: ArrayLike) -> Figure:
     """Draw how far apart two trainings of each seed are after so many `steps` ``(C,)``: seeds thin, the median thick.
 
     `difference` ``(S, C)`` is the largest between two predictions of a seed; 0 has no place on the axis.
     """
-    figure, ax = base.panel(3.3, ax)
+    figure, ax = base.panel(3.3)
     difference = np.where(np.asarray(difference, float) > 0, difference, np.nan)
     look: dict[str, Any] = {"color": base.split_color("test")}
     for seed in difference:
