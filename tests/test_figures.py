@@ -530,7 +530,6 @@ def test_seed_strip_names_dead_and_diverged_seeds():
     assert marked["diverged"] == ("^", [7], [0.25])
     levels = {line.get_linestyle(): line.get_ydata()[0] for line in ax.lines if len(line.get_ydata()) == 2}
     assert levels == pytest.approx({"-": 0.02, ":": 0.041, "-.": 1 / 12})
-    assert "mean of all seeds" not in words(figures.seed_strip(M.summary, mean_over_all=False))
 
 
 def test_drift_draws_every_seed_and_the_median_where_two_answers_differ():

@@ -42,12 +42,10 @@ def spectral_lines(world: World, reported: Sequence[str] = (), names: base.Names
 
 
 @base.styled
-def diverse_samples(
-    spectra: Spectra, world: World, reported: Sequence[str] = (), names: base.Names = None, count: int = 6
-) -> Figure:
-    """Draw the first `count` spectra, three a row, each with the continuum of its own temperature dashed."""
-    count, columns = min(count, len(spectra)), min(3, len(spectra))
-    rows = np.arange(count // columns * columns).reshape(-1, columns)
+def diverse_samples(spectra: Spectra, world: World, reported: Sequence[str] = (), names: base.Names = None) -> Figure:
+    """Draw the first six spectra, three a row, each with the continuum of its own temperature dashed."""
+    columns = min(3, len(spectra))
+    rows = np.arange(min(6, len(spectra)) // columns * columns).reshape(-1, columns)
     return _sample_grid(spectra, rows, PALE, world, reported, names)
 
 

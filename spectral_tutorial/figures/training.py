@@ -66,7 +66,6 @@ def mse_time_series(
 def mse_trajectory(
     trajectories: pd.DataFrame,
     reference_points: Mapping[str, Sequence[float] | NDArray[np.float64]] | None = None,
-    split: str = "test",
     reported: base.Pair | None = None,
     status: pd.DataFrame | None = None,
     names: base.Names = None,
@@ -82,7 +81,7 @@ def mse_trajectory(
     for _, line, x, y, _ in _paths(ax, table, "mse", pair, "val", status):
         ax.plot(x, y, color=base.split_color("val"), linewidth=1.8, linestyle=line)
         base.note(ax, x[-1], y[-1], base.split_name("val"), base.split_color("val"), offset=(7, 0))
-    for name, line, x, y, steps in _paths(ax, table, "mse", pair, split, status):
+    for name, line, x, y, steps in _paths(ax, table, "mse", pair, "test", status):
         points = np.column_stack([x, y])
         pieces = list(np.stack([points[:-1], points[1:]], axis=1))
         path = LineCollection(pieces, array=steps[1:], norm=norm, cmap="viridis", linewidths=3.2, linestyles=[line])
@@ -92,7 +91,7 @@ def mse_trajectory(
         ax.plot(*points[0], "o", color=DARK, markerfacecolor="white", markersize=7)
         ax.plot(*points[-1], "o", color=DARK, markersize=7)
         top = int(np.argmax(y))
-        base.note(ax, x[top], y[top], name, base.split_color(split), offset=(0, 10), ha="center")
+        base.note(ax, x[top], y[top], name, base.split_color("test"), offset=(0, 10), ha="center")
     for label, (across, up) in (reference_points or {}).items():
         if 0 < across < np.inf and 0 < up < np.inf:
             ax.plot(across, up, "+", color=DARK, markersize=9, markeredgewidth=1.8)
@@ -129,14 +128,12 @@ def slopes(
 
 
 @base.styled
-def seed_strip(
-    summary: pd.DataFrame, names: base.Names = None, constant: float = 1 / 12, mean_over_all: bool = True
-) -> Figure:
+def seed_strip(summary: pd.DataFrame, names: base.Names = None, constant: float = 1 / 12) -> Figure:
     """Draw one mark a seed for each component's in-distribution MSE; seeds that are not ok are named.
 
     `summary` has columns training_seed, status (ok, dead, diverged, unfinished), component and mse, drawn at 3
-    `constant` if infinite; `constant` is the MSE of the best constant prediction. With `mean_over_all`, the mean over
-    all seeds, the dead ones too, stands beside the median of the live ones.
+    `constant` if infinite; `constant` is the MSE of the best constant prediction. Beside the median of the live seeds
+    stands the mean of all, the dead ones too.
     """
     shown = summary["mse"].where(np.isfinite(summary["mse"]), 3 * constant)
     table = base.positive(summary.assign(finite=summary["mse"], shown=shown), "finite", "shown")
@@ -145,8 +142,8 @@ def seed_strip(
     for i, (ax, component) in enumerate(zip(panels, components, strict=True)):
         part = table[table["component"] == component].sort_values("training_seed")
         named: list[int | None] = []
-        lines = {"median of live seeds": (part.loc[part["status"].isin(LIVE), "finite"].median(), "-")}
-        lines |= {"mean of all seeds": (part["finite"].mean(), ":")} if mean_over_all else {}
+        live = part.loc[part["status"].isin(LIVE), "finite"]
+        lines = {"median of live seeds": (live.median(), "-"), "mean of all seeds": (part["finite"].mean(), ":")}
         for name, (value, line) in (lines | {"best constant": (constant, "-.")}).items():
             handles[name] = ax.axhline(value, color=DARK, linestyle=line, linewidth=1.3, zorder=1)
         for row in part.to_dict("records"):
