@@ -117,7 +117,7 @@ def wing(
     log_flux = np.log(flux, out=np.full_like(flux, np.nan), where=flux > 0)
     figure, panels = base.panels(4.4, 2, 2, sharey=False)
     for (above, below), name, curves in zip(panels.T, ("flux", "log flux"), (flux, log_flux), strict=True):
-        for i, color in enumerate(colormaps["RdPu"](np.linspace(0.4, 1.0, n))):
+        for i, color in enumerate(colormaps["RdPu"](np.linspace(0.5, 1.0, n))):
             # in log flux the curves coincide: thinner and thinner, so that each is seen below the next
             width = 6.0 * 0.5**i if name == "log flux" else 1.8
             above.plot(grid, curves[n + i], color=color)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from matplotlib import colors
+from matplotlib import colormaps, colors
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -78,13 +78,14 @@ def mse_trajectory(
     table, pair, bar = base.positive(trajectories, "mse"), _pair(trajectories, reported), None
     figure, ax = base.panel(5.0)
     norm = colors.LogNorm(1, max(2, table["step"].max()))
+    shades = colors.ListedColormap(colormaps["viridis"](np.linspace(0, 0.75, 256)))  # its yellow is pale on white
     for _, line, x, y, _ in _paths(ax, table, "mse", pair, "val", status):
         ax.plot(x, y, color=base.split_color("val"), linewidth=1.8, linestyle=line)
         base.note(ax, x[-1], y[-1], base.split_name("val"), base.split_color("val"), offset=(7, 0))
     for name, line, x, y, steps in _paths(ax, table, "mse", pair, "test", status):
         points = np.column_stack([x, y])
         pieces = list(np.stack([points[:-1], points[1:]], axis=1))
-        path = LineCollection(pieces, array=steps[1:], norm=norm, cmap="viridis", linewidths=3.2, linestyles=[line])
+        path = LineCollection(pieces, array=steps[1:], norm=norm, cmap=shades, linewidths=3.2, linestyles=[line])
         path.set_capstyle("round")
         ax.add_collection(path)
         bar = bar or figure.colorbar(path, ax=ax, label="training step", pad=0.02, aspect=30, format="{x:,.0f}")
