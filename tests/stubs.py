@@ -33,7 +33,7 @@ NUMBERS = """print("flux", float(exp.data("train").flux.mean()))
 print("loss", float(exp.train().val_loss.iloc[-1]))"""
 FIGURES = {
     "one": ["explorers.SpectrumExplorer(exp)", "explorers.GapExplorer(exp)"],
-    "two": ["explorers.GapExplorer(exp, abundance=[0.2, 0.8])", "explorers.TrajectoryPlayer(exp)"],
+    "two": ["explorers.GapExplorer(exp, ask=True)", "explorers.TrajectoryPlayer(exp)"],
     "three": ["explorers.SpectrumExplorer(exp)"] * 2 + ["explorers.TrainPanel(exp, epochs=1)"],
 }
 """Pages with explorers, and what they show."""

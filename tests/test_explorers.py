@@ -22,7 +22,7 @@ from explorers.small import EVIL, SEEDS, shrink
 
 import spectral_tutorial as st
 from spectral_tutorial import explorers, models
-from spectral_tutorial.explorers import base, gap, packing, readers, sphinx_extension, train
+from spectral_tutorial.explorers import base, gap, packing, predictors, sphinx_extension, train
 from spectral_tutorial.explorers.train import RANGES, TrainSettings, train_once
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
@@ -99,7 +99,7 @@ def python_spectra(exp: st.Experiment, settings: Any) -> tuple[Any, Any]:
 
 
 def trained_answers(exp: st.Experiment, flux: Any, names: list[str]) -> Any:
-    """Answers (N, readers, 2) of the networks as torch has them, float32, at the last checkpoint."""
+    """Predictions (N, networks, 2) of the networks as torch has them, float32, at the last checkpoint."""
     step, data_seed = int(exp.predictions().steps[-1]), exp.config.meta.data_seed[0]
     inputs = flux.astype(np.float32)
     outputs = exp.outputs(inputs, step=step, data_seed=data_seed)[:, :, exp.world.index(exp.reported)]
@@ -108,17 +108,17 @@ def trained_answers(exp: st.Experiment, flux: Any, names: list[str]) -> Any:
 
 
 def as_shipped(payload: Any, flux: Any) -> Any:
-    """Answers (N, readers, 2) of torch modules that hold the weights as they travel, float64."""
+    """Predictions (N, networks, 2) of torch modules that hold the weights as they travel, float64."""
     answers = []
     transform = payload["transform"]
-    for reader in payload["readers"]:
-        layers = [packing.unpack_layer(layer) for layer in reader["layers"]]
+    for one in payload["predictors"]:
+        layers = [packing.unpack_layer(layer) for layer in one["layers"]]
         modules: list[torch.nn.Module] = []
         for weights, bias in layers:
             linear = torch.nn.Linear(weights.shape[1], weights.shape[0], dtype=torch.float64)
             linear.weight.data, linear.bias.data = torch.from_numpy(weights), torch.from_numpy(bias)
-            modules += [linear, models.ACTIVATIONS[reader["activation"]]()]
-        values = np.log(np.maximum(flux, 1e-6)) if transform["log"] else flux
+            modules += [linear, models.ACTIVATIONS[one["activation"]]()]
+        values = np.log(np.maximum(flux, transform["floor"])) if transform["log"] else flux
         values = (values - np.array(transform["mean"] or 0.0)) / transform["scale"]
         with torch.no_grad():
             answers.append(torch.nn.Sequential(*modules[:-1])(torch.from_numpy(values)).numpy())
@@ -134,18 +134,18 @@ def test_the_page_computes_what_the_package_computes(exp: st.Experiment, node: s
     np.testing.assert_allclose(shown[0], mean, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(shown[1], flux, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(shown[2], as_shipped(payload, flux), rtol=0, atol=1e-5)
-    names = [reader["name"] for reader in payload["readers"]]
+    names = [one["name"] for one in payload["predictors"]]
     np.testing.assert_allclose(shown[2], trained_answers(exp, flux, names), rtol=0, atol=2e-3)
 
 
 @pytest.mark.slow
-def test_the_networks_of_the_book_are_read_as_they_were_trained(built_book: Any, node: str, tmp_path: Path) -> None:
+def test_the_networks_of_the_book_predict_as_they_were_trained(built_book: Any, node: str, tmp_path: Path) -> None:
     shipped = st.Experiment.from_yaml(built_book.folder / "book" / "meta_config.yaml")
     settings, payload = random_settings(shipped), explorers.GapExplorer(shipped).payload
     result = compute(node, tmp_path, shipped, payload, settings)
     _, flux = python_spectra(shipped, settings)
     shown = np.array([answer["answers"] for answer in result["answers"]])
-    names = [reader["name"] for reader in payload["readers"]]
+    names = [one["name"] for one in payload["predictors"]]
     np.testing.assert_allclose(shown, trained_answers(shipped, flux, names), rtol=0, atol=2e-3)
 
 
@@ -154,7 +154,7 @@ def test_a_beer_lambert_world_is_the_same_in_the_page(
 ) -> None:
     other = st.World(**{**vars(exp.world), "law": "beer_lambert"})
     monkeypatch.setattr(type(exp), "world", other)
-    world = {**base.describe_world(exp), "law": "beer_lambert"}
+    world = {**base.describe_world(exp), "line_law": "beer_lambert"}
     monkeypatch.setattr(base, "describe_world", lambda _: world)
     settings = random_settings(exp, 20)
     result = compute(node, tmp_path, exp, None, settings)
@@ -164,15 +164,15 @@ def test_a_beer_lambert_world_is_the_same_in_the_page(
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "tanh"])
 @pytest.mark.parametrize("transform", ["none", "log", "standardize", "log_standardize"])
-def test_every_kind_of_network_is_read(
+def test_every_kind_of_network_predicts_alike(
     exp: st.Experiment, node: str, tmp_path: Path, activation: str, transform: str
 ) -> None:
     torch.manual_seed(1)
     network = models.MLP(exp.config.spectra.n_bins, 2, (7, 5), 0.0, activation)
     state = {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
     fitted = st.data.InputTransform(transform).fit(exp.data("train").flux)
-    reader = {"kind": "network", "name": "a", "activation": activation, "layers": readers._layers(state, [0, 1])}
-    payload = {"readers": [reader], "transform": readers.describe_transform(fitted)}
+    one = {"name": "a", "activation": activation, "layers": predictors._layers(state, [0, 1])}
+    payload = {"predictors": [one], "transform": predictors.describe_transform(fitted)}
     settings = random_settings(exp, 20)
     result = compute(node, tmp_path, exp, payload, settings)
     _, flux = python_spectra(exp, settings)
@@ -183,11 +183,11 @@ def test_every_kind_of_network_is_read(
     np.testing.assert_allclose(shown[:, 0], trained, rtol=0, atol=2e-3)
 
 
-def test_a_linear_map_is_one_more_reader(exp: st.Experiment, node: str, tmp_path: Path) -> None:
+def test_a_linear_map_is_one_more_predictor(exp: st.Experiment, node: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     coefficients, intercept = rng.normal(size=(2, exp.config.spectra.n_bins)) / 100, [0.1, 0.2]
-    linear = explorers.linear_reader("linear map", coefficients, intercept)
-    explorer = explorers.GapExplorer(exp, readers=[linear])
+    linear = explorers.linear_predictor("linear map", coefficients, intercept)
+    explorer = explorers.GapExplorer(exp, predictors=[linear])
     settings = random_settings(exp, 20)
     result = compute(node, tmp_path, exp, explorer.payload, settings)
     _, flux = python_spectra(exp, settings)
@@ -196,17 +196,17 @@ def test_a_linear_map_is_one_more_reader(exp: st.Experiment, node: str, tmp_path
     assert explorer.shown[-1] == "linear map"
     assert explorer.payload_key() != explorers.GapExplorer(exp).payload_key()
     with pytest.raises(ValueError, match="expected each once"):
-        explorers.GapExplorer(exp, readers=[linear, linear])
+        explorers.GapExplorer(exp, predictors=[linear, linear])
 
 
-def test_python_reads_what_the_page_reads(exp: st.Experiment, node: str, tmp_path: Path) -> None:
+def test_python_predicts_what_the_page_predicts(exp: st.Experiment, node: str, tmp_path: Path) -> None:
     explorer = explorers.GapExplorer(exp, abundance=[0.3, 0.8], temperature=4200.0, noise=0.1, draw=7)
     pairs = [[k, value] for k, value in zip(exp.world.index(exp.reported), [0.3, 0.8], strict=True)]
     setting = {"temperature": 4200.0, "noise": 0.1, "draw": 7, "abundances": pairs}
     (answer,) = compute(node, tmp_path, exp, explorer.payload, [setting])["answers"]
     spectrum = explorer.spectrum()
     np.testing.assert_allclose(spectrum.flux[0], answer["flux"], rtol=1e-6)
-    np.testing.assert_allclose(list(explorer.readings().values()), answer["answers"], atol=1e-5)
+    np.testing.assert_allclose(list(explorer.predicted().values()), answer["answers"], atol=1e-5)
     assert spectrum.of(*exp.reported).tolist() == [[0.3, 0.8]]
 
 
@@ -230,7 +230,7 @@ def test_the_noise_is_normal_and_another_in_each_draw() -> None:
 def test_three_seeds_are_chosen_by_their_error(exp: st.Experiment) -> None:
     table = exp.final_errors("network", "test")
     ours = table[table["component"] == exp.reported[1]].sort_values("mse")["training_seed"].tolist()
-    assert readers.extreme_seeds(exp) == {ours[0]: "lowest", ours[1]: "median", ours[3]: "highest"}
+    assert predictors.extreme_seeds(exp) == {ours[0]: "lowest", ours[1]: "median", ours[3]: "highest"}
 
 
 # --- traits -----------------------------------------------------------------------------------------------------------
@@ -333,16 +333,16 @@ def test_scripts_are_named_by_configuration_and_not_by_content(exp: st.Experimen
     assert re.fullmatch(r"gap-[0-9a-f]{10}", first.payload_key())
 
 
-def test_gap_explorer_says_which_networks_it_cannot_read(exp: st.Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gap_explorer_says_which_networks_it_cannot_show(exp: st.Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exp, "config", exp.config.with_training(model_type="cnn"))
     with pytest.raises(ValueError, match="found cnn; expected mlp or linear"):
-        readers.network_readers(exp)
+        predictors.network_predictors(exp)
 
 
-def test_the_readers_of_page_and_python_read_alike(exp: st.Experiment) -> None:
+def test_page_and_python_predict_alike(exp: st.Experiment) -> None:
     payload = explorers.GapExplorer(exp).payload
     flux = exp.data("test").flux[:5].astype(float)
-    ours = [[gap.read(reader, payload["transform"], row) for reader in payload["readers"]] for row in flux]
+    ours = [[gap.predict(one, payload["transform"], row) for one in payload["predictors"]] for row in flux]
     np.testing.assert_allclose(ours, as_shipped(payload, flux), atol=1e-9)
 
 
