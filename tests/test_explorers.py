@@ -22,11 +22,11 @@ from explorers.small import EVIL, SEEDS, shrink
 
 import spectral_tutorial as st
 from spectral_tutorial import explorers, models
-from spectral_tutorial.explorers import base, gap, packing, predictors, sphinx_extension, train
+from spectral_tutorial.explorers import base, error_map, gap, packing, predictors, sphinx_extension, train
 from spectral_tutorial.explorers.train import RANGES, TrainSettings, train_once
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
-FIGURES = (explorers.SpectrumExplorer, explorers.GapExplorer, explorers.TrajectoryPlayer)
+FIGURES = (explorers.SpectrumExplorer, explorers.GapExplorer, explorers.TrajectoryPlayer, explorers.ErrorMap)
 every_figure = pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.kind)
 
 
@@ -45,6 +45,12 @@ def exp(tmp_path_factory: pytest.TempPathFactory) -> st.Experiment:
 @pytest.fixture(scope="session")
 def evil(tmp_path_factory: pytest.TempPathFactory) -> st.Experiment:
     return open_small(tmp_path_factory.mktemp("evil") / "book", EVIL)
+
+
+@pytest.fixture(autouse=True)
+def few_stars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep maps of errors quick."""
+    monkeypatch.setattr(error_map, "STARS", 4)
 
 
 @pytest.fixture
@@ -84,6 +90,16 @@ def compute(node: str, folder: Path, exp: st.Experiment, payload: Any, settings:
     content = {"world": base.describe_world(exp), "payload": payload, "settings": settings}
     data.write_text(json.dumps(content), encoding="utf-8")
     script = Path(__file__).with_name("explorers") / "read.mjs"
+    done = subprocess.run([node, script, module, data], capture_output=True, encoding="utf-8", check=True)
+    return json.loads(done.stdout)
+
+
+def call(node: str, folder: Path, kind: str, *calls: tuple[str, list[Any]]) -> Any:
+    """Results of functions of an explorer's module, in Node."""
+    module, data = folder / f"{kind}.mjs", folder / "calls.json"
+    module.write_text(base.module_text(kind), encoding="utf-8")
+    data.write_text(json.dumps(calls), encoding="utf-8")
+    script = Path(__file__).with_name("explorers") / "call.mjs"
     done = subprocess.run([node, script, module, data], capture_output=True, encoding="utf-8", check=True)
     return json.loads(done.stdout)
 
@@ -208,6 +224,50 @@ def test_python_predicts_what_the_page_predicts(exp: st.Experiment, node: str, t
     np.testing.assert_allclose(spectrum.flux[0], answer["flux"], rtol=1e-6)
     np.testing.assert_allclose(list(explorer.predicted().values()), answer["answers"], atol=1e-5)
     assert spectrum.of(*exp.reported).tolist() == [[0.3, 0.8]]
+
+
+def test_the_map_of_the_page_is_that_of_the_package(exp: st.Experiment, node: str, tmp_path: Path) -> None:
+    explorer = explorers.ErrorMap(exp)
+    methods = list(explorer._runs.values())
+    assert methods == ["network", "shown_4", "shown_16", "shown_64", "oracle"]  # 256 spectra have no room for 256
+    stars = error_map.plane(exp, error_map.abundances(exp))
+    ours = np.stack([error_map.error_over_plane(exp, stars, name, None) for name in methods])
+    (theirs,) = call(node, tmp_path, "error_map", ("unpackMaps", [explorer.payload["maps"]]))
+    np.testing.assert_allclose(np.log10(theirs), np.log10(ours).ravel(), atol=2e-3)
+    start = ours[0].size + ours[0, 0].size  # the second run's y component
+    (top,) = call(node, tmp_path, "error_map", ("worst", [ours.ravel().tolist(), start, error_map.CELLS]))
+    assert (top["y"], top["x"]) == np.unravel_index(ours[1, 1].argmax(), ours[1, 1].shape)
+
+
+def test_the_map_holds_the_errors_of_the_networks_where_the_stars_are(exp: st.Experiment) -> None:
+    grid = error_map.abundances(exp)
+    stars = error_map.plane(exp, grid)
+    y, x, star = 7, 12, 3
+    row = (y * error_map.CELLS + x) * error_map.STARS
+    assert np.allclose(stars.of(*exp.reported)[row + star], [grid[x], grid[y]])
+    cell = stars.take(slice(row, row + error_map.STARS))
+    predicted = exp.outputs(cell.flux, "shown_16")[:, :, exp.world.index(exp.reported)]
+    alive = exp.seed_status("shown_16")["status"].isin(["ok", "unfinished"]).to_numpy()
+    expected = np.median(np.square(predicted - [grid[x], grid[y]]).mean(axis=1)[alive], axis=0)
+    shown = error_map.error_over_plane(exp, stars, "shown_16", None)[:, y, x]
+    np.testing.assert_allclose(shown, expected, rtol=1e-5)
+
+
+def test_a_run_of_the_map_tells_errors_and_combinations(exp: st.Experiment) -> None:
+    explorer = explorers.ErrorMap(exp, runs={"start": ("network", 0), "some": "shown_16"}, run=1)
+    report = exp.gap_report("shown_16").set_index(["component", "split"])["mse_median"]
+    assert explorer.errors() == pytest.approx([report["comp4", "val"], report["comp4", "test"]], rel=1e-3)
+    first, second = explorer.payload["runs"]
+    before = exp.trajectories().query("step == 0 and split == 'test' and component == 'comp10'")["mse"].median()
+    assert first["mse"][0][1] == pytest.approx(before, rel=1e-3)
+    assert first["shown"] == []
+    assert len(second["shown"]) == 16
+    assert np.allclose(second["shown"], exp.data("combinations").of(*exp.reported)[:16], atol=1e-3)
+    explorer.run = 9
+    assert explorer.run == 1
+    with pytest.raises(traitlets.TraitError, match="expected comp10 or comp4"):
+        explorer.component = "comp1"
+    assert explorer.payload_key() != explorers.ErrorMap(exp).payload_key()
 
 
 def test_whole_numbers_survive_the_packing() -> None:

@@ -31,8 +31,8 @@ from spectral_tutorial.explorers import base, sphinx_extension
 pytestmark = pytest.mark.slow
 
 NOISE = ("Identifier 'THEBE_JS_URL' has already been declared", "Got invalid theme mode")
-COUNT = {"one": 2, "two": 2, "three": 2}
-KINDS = {"one": {"spectrum", "gap"}, "two": {"gap", "trajectory"}, "three": {"spectrum"}}
+COUNT = {"one": 2, "two": 2, "three": 2, "four": 1}
+KINDS = {"one": {"spectrum", "gap"}, "two": {"gap", "trajectory"}, "three": {"spectrum"}, "four": {"error_map"}}
 every_page = pytest.mark.parametrize("name", list(FIGURES))
 
 
@@ -138,7 +138,7 @@ def test_a_page_without_explorers_loads_nothing_of_theirs(site: Any) -> None:
 
 
 def test_the_page_has_the_module_text_of_the_notebook(site: Any, exp: st.Experiment) -> None:
-    for figure in (explorers.SpectrumExplorer, explorers.GapExplorer, explorers.TrajectoryPlayer):
+    for figure in (explorers.SpectrumExplorer, explorers.GapExplorer, explorers.TrajectoryPlayer, explorers.ErrorMap):
         script = (site.html / "_static" / "explorers" / f"{figure.kind}.js").read_text(encoding="utf-8")
         assert json.dumps(figure(exp)._esm) in script
     notebook = (site.html / "_sources" / "book" / "one.ipynb").read_text(encoding="utf-8")
@@ -378,6 +378,26 @@ def test_a_question_comes_first_and_its_answer_adds_the_line(visit: Callable[...
     assert opened.faults == []
 
 
+def test_the_map_shows_the_run_that_is_chosen(visit: Callable[..., Visit], exp: st.Experiment) -> None:
+    opened = visit("four")
+    figure = opened.figure("error_map")
+    picture = figure.locator("image")
+    before = picture.get_attribute("href")
+    figure.get_by_role("slider").focus()
+    for _ in range(2):
+        opened.page.keyboard.press("ArrowRight")
+    figure.get_by_label("Error of").select_option("comp10")
+    opened.settle()
+    assert picture.get_attribute("href") != before
+    assert figure.locator(".se-shown").get_attribute("d").count("M") == 16
+    known, held = explorers.ErrorMap(exp, run=2, component="comp10").errors()
+    said = figure.locator(".se-verdict").inner_text()
+    numbers = re.findall(r"is (\d\.\d+) on .* and (\d\.\d+) on .*: ([\d.]+) times", said)
+    assert [float(text) for text in numbers[0]] == pytest.approx([known, held, held / known], rel=0.06)
+    assert "16 of 256" in said
+    assert opened.faults == []
+
+
 def test_the_player_says_what_the_tables_say(visit: Callable[..., Visit], exp: st.Experiment) -> None:
     opened = visit("two")
     figure = opened.figure("trajectory")
@@ -452,7 +472,12 @@ MOVES = """async ([kind, label]) => {
 @pytest.mark.nightly
 @pytest.mark.parametrize(
     ("name", "kind", "label"),
-    [("one", "spectrum", "Temperature"), ("one", "gap", "Abundance of comp10"), ("two", "trajectory", "Checkpoint")],
+    [
+        ("one", "spectrum", "Temperature"),
+        ("one", "gap", "Abundance of comp10"),
+        ("two", "trajectory", "Checkpoint"),
+        ("four", "error_map", "Combinations"),
+    ],
 )
 def test_a_move_costs_little(
     visit: Callable[..., Visit], name: str, kind: str, label: str, record_property: Callable[..., None]

@@ -166,7 +166,7 @@ const uniqueId = () => `se-${++made}-${Math.random().toString(36).slice(2, 7)}`;
 
 const SVG = "http://www.w3.org/2000/svg";
 const SVG_TAGS = new Set(
-  "svg g path line rect circle text tspan defs linearGradient stop clipPath polygon title".split(" "),
+  "svg g path line rect circle image text tspan defs linearGradient stop clipPath polygon title".split(" "),
 );
 
 /** Make an element. Strings become text and never markup, so that a label shows as what it is. */

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -119,3 +120,22 @@ def _dots(ax: Axes, points: NDArray[np.float64], split: str, label: str, alpha: 
 def _name(ax: Axes, names: Sequence[str]) -> None:
     x, y = map(text, names)
     ax.set(xlabel=f"{x}, abundance", ylabel=f"{y}, abundance", box_aspect=1)
+
+
+@styled
+def error_map(
+    grid: NDArray[np.float64],
+    errors: NDArray[np.float64],
+    ends: tuple[float, float],
+    shown: NDArray[np.float64],
+    names: Sequence[str],
+    component: str,
+) -> Figure:
+    """Draw the mean squared error ``(y, x)`` over the plane; `shown` are combinations among the training spectra."""
+    figure = StyledFigure(4.4)
+    ax = figure.subplots()
+    cells = ax.pcolormesh(grid, grid, errors, norm=LogNorm(*ends), cmap="YlOrBr", shading="nearest")
+    _dots(ax, shown, "train", "")
+    _name(ax, names)
+    figure.colorbar(cells, ax=ax, label=f"mean squared error of {text(component)}")
+    return figure
