@@ -35,7 +35,7 @@ FIGURES = {
     "one": ["explorers.SpectrumExplorer(exp)", "explorers.GapExplorer(exp)"],
     "two": ["explorers.GapExplorer(exp, ask=True)", "explorers.TrajectoryPlayer(exp)"],
     "three": ["explorers.SpectrumExplorer(exp)"] * 2 + ["explorers.TrainPanel(exp, epochs=1)"],
-    "four": ["explorers.ErrorMap(exp)"],
+    "four": ["explorers.ErrorMap(exp)", "explorers.BeliefExplorer(exp)"],
 }
 """Pages with explorers, and what they show."""
 EDITS = {"physics.py": ("1.438776877e7", "1.45e7"), "explorers/gap.js": ('"New noise"', '"Other noise"')}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -27,6 +28,7 @@ from spectral_tutorial.explorers.train import RANGES, TrainSettings, train_once
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
 FIGURES = (explorers.SpectrumExplorer, explorers.GapExplorer, explorers.TrajectoryPlayer, explorers.ErrorMap)
+FIGURES += (explorers.BeliefExplorer,)
 every_figure = pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.kind)
 
 
@@ -268,6 +270,44 @@ def test_a_run_of_the_map_tells_errors_and_combinations(exp: st.Experiment) -> N
     with pytest.raises(traitlets.TraitError, match="expected comp10 or comp4"):
         explorer.component = "comp1"
     assert explorer.payload_key() != explorers.ErrorMap(exp).payload_key()
+
+
+def test_the_page_believes_what_the_observer_believes(exp: st.Experiment, node: str, tmp_path: Path) -> None:
+    explorer, observer = explorers.BeliefExplorer(exp), copy.copy(exp.estimator("observer_oracle"))
+    payload, both = explorer.payload, observer.present_.all(axis=1)
+    truth = exp.data("test").of(*exp.reported)
+    rows = [int(np.abs(truth - star["truth"]).sum(axis=1).argmin()) for star in payload["stars"]]
+    levels, flux = [*payload["levels"], 0.123], exp.data("test").flux[rows]
+    cases = [(star, belief) for belief in levels for star in range(len(rows))]
+    pages = call(node, tmp_path, "belief", *[("observe", [payload, *case]) for case in cases])
+    for (explorer.star, explorer.belief), page in zip(cases, pages, strict=True):
+        np.testing.assert_allclose(page["prior"], explorer.prior(), atol=1e-12)
+        np.testing.assert_allclose(page["prediction"], explorer.predicted(), atol=1e-9)
+    for belief in (0.0, payload["levels"][17], 0.123, 1.0):
+        shown = pages[len(rows) * levels.index(belief) :][: len(rows)]
+        observer.frequency_ = np.where(both, belief, (1 - belief) * np.array(payload["frequency"]))
+        with np.errstate(divide="ignore"):
+            np.testing.assert_allclose([page["prediction"] for page in shown], observer.predict(flux), atol=1e-5)
+    never = [page["prediction"] for page in pages[: len(rows)]]
+    trained = exp.estimator("observer").predict(flux)
+    np.testing.assert_allclose(never, trained, atol=2e-3)  # what training shows is all that this one believes
+
+
+def test_beliefs_are_said_as_they_are(node: str, tmp_path: Path) -> None:
+    levels = explorers.belief.belief_levels()
+    assert levels[0] == 0
+    assert levels[-1] == 1
+    assert (np.diff(levels) > 0).all()
+    said = call(node, tmp_path, "belief", *[("often", [p]) for p in (0, 1e-12, 0.01, 0.5, 0.9999, 1)])
+    assert said == ["never", "1 in 1,000,000,000,000", "1 in 100", "50.0 %", "> 99.9 %", "always"]
+    assert call(node, tmp_path, "belief", ("share", [0]), ("share", [1e-4])) == ["0 %", "< 0.1 %"]
+
+
+def test_lines_are_called_by_their_names(exp: st.Experiment, evil: st.Experiment) -> None:
+    assert [line["phrase"] for line in base.describe_reported(exp)] == ["the broad line", "the narrow line"]
+    assert base.describe_reported(exp)[1] == {"label": "comp4", "name": "narrow line", "phrase": "the narrow line"}
+    assert base.describe_reported(evil)[1] == {"label": EVIL, "name": EVIL, "phrase": EVIL}
+    assert "the narrow line" in explorers.GapExplorer(exp).description
 
 
 def test_whole_numbers_survive_the_packing() -> None:

@@ -31,8 +31,13 @@ from spectral_tutorial.explorers import base, sphinx_extension
 pytestmark = pytest.mark.slow
 
 NOISE = ("Identifier 'THEBE_JS_URL' has already been declared", "Got invalid theme mode")
-COUNT = {"one": 2, "two": 2, "three": 2, "four": 1}
-KINDS = {"one": {"spectrum", "gap"}, "two": {"gap", "trajectory"}, "three": {"spectrum"}, "four": {"error_map"}}
+COUNT = {"one": 2, "two": 2, "three": 2, "four": 2}
+KINDS = {
+    "one": {"spectrum", "gap"},
+    "two": {"gap", "trajectory"},
+    "three": {"spectrum"},
+    "four": {"error_map", "belief"},
+}
 every_page = pytest.mark.parametrize("name", list(FIGURES))
 
 
@@ -398,6 +403,26 @@ def test_the_map_shows_the_run_that_is_chosen(visit: Callable[..., Visit], exp: 
     assert opened.faults == []
 
 
+def test_the_belief_moves_the_prediction(visit: Callable[..., Visit], exp: st.Experiment) -> None:
+    opened = visit("four")
+    figure, explorer = opened.figure("belief"), explorers.BeliefExplorer(exp, star=1)
+    figure.get_by_label("Star").select_option("1")
+    said = []
+    for key, belief in (("Home", 0.0), ("End", 1.0)):
+        figure.get_by_role("slider").press(key)
+        opened.settle()
+        explorer.belief = belief
+        said.append(figure.locator(".se-verdict").inner_text().replace("\N{MINUS SIGN}", "-"))
+        numbers = re.findall(r"predicts (-?\d\.\d+) and (-?\d\.\d+):", said[-1])
+        assert [float(text) for text in numbers[0]] == pytest.approx(explorer.predicted().tolist(), abs=0.0051)
+    assert "“never”" in said[0]
+    assert "“always”" in said[1]
+    assert said[0] != said[1]
+    both = figure.get_by_role("row", name="both lines")
+    assert both.locator("td").all_inner_texts() == ["100 %", "100 %"]
+    assert opened.faults == []
+
+
 def test_the_player_says_what_the_tables_say(visit: Callable[..., Visit], exp: st.Experiment) -> None:
     opened = visit("two")
     figure = opened.figure("trajectory")
@@ -477,6 +502,7 @@ MOVES = """async ([kind, label]) => {
         ("one", "gap", "Abundance of comp10"),
         ("two", "trajectory", "Checkpoint"),
         ("four", "error_map", "Combinations"),
+        ("four", "belief", "Believed"),
     ],
 )
 def test_a_move_costs_little(

@@ -53,7 +53,7 @@ def picture_tag(figure: Figure, description: str) -> str:
 
 def describe_line(experiment: Experiment, label: str) -> dict[str, str]:
     """Say what a line is called: its label, its name in figures (plot_config.names) and that name in a sentence."""
-    name = getattr(experiment, "names", {}).get(label, label)
+    name = experiment.names[label]
     return {"label": label, "name": name, "phrase": name if name == label else f"the {name}"}
 
 

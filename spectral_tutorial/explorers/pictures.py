@@ -139,3 +139,28 @@ def error_map(
     _name(ax, names)
     figure.colorbar(cells, ax=ax, label=f"mean squared error of {text(component)}")
     return figure
+
+
+@styled
+def belief(
+    truth: Sequence[float],
+    prediction: NDArray[np.float64],
+    held: Sequence[str],
+    prior: NDArray[np.float64],
+    posterior: NDArray[np.float64],
+    names: Sequence[str],
+) -> Figure:
+    """Draw truth and prediction in the plane, and what is believed of each set in `held`, before and after."""
+    figure = StyledFigure(3.8)
+    plane, bars = figure.subplots(1, 2)
+    plane.plot(*truth, "o", color=DARK, markerfacecolor="white", markeredgewidth=2, markersize=9, label="truth")
+    plane.plot(*prediction, "D", color=SPLIT_COLORS["test"], markersize=7, label="prediction")
+    plane.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
+    _name(plane, names)
+    places = np.arange(len(held))
+    bars.barh(places - 0.18, prior, 0.34, color=PALE, label="believed before")
+    bars.barh(places + 0.18, posterior, 0.34, color=DARK, label="after seeing the star")
+    bars.set(xlim=(0, 1), xlabel="probability", ylim=(len(held) - 0.5, -0.5))
+    bars.set_yticks(places, [text(name) for name in held])
+    figure.legend(loc="outside lower center", ncols=4)
+    return figure
