@@ -24,7 +24,7 @@ chapters = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 CONF = f"""
 import sys
 sys.path.insert(0, {str(BOOK / "_ext")!r})
-extensions = ["myst_parser", "sphinx.ext.mathjax", "sphinx_togglebutton", "sphinx_exercise", "questions", "book_solutions"]
+extensions = ["myst_parser", "sphinx.ext.mathjax", "sphinx_togglebutton", "questions", "book_solutions"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 mathjax_path = "none.js"
 html_theme = "sphinx_book_theme"
@@ -301,6 +301,7 @@ def test_a_solution_is_one_control(project: Path) -> None:
     assert len(folds) == 2
     for fold in folds:
         assert not fold.has_attr("open")
+        assert fold["class"] == ["solution", "admonition"]  # with "dropdown" the theme's script would add its button
         assert re.match(r"Solution to Exercise \d \(Title [ab] of some length", fold.summary.get_text())
         assert not fold.summary.select("a, button, input")
 

@@ -33,8 +33,9 @@ class FoldSolutions(SphinxPostTransform):
             title, *content = solution.children
             for link in list(title.findall(nodes.reference)):
                 link.replace_self(link.children)
-            bar = solution_bar("", "", *title.children)
-            solution.replace_self(solution_fold("", bar, *content, ids=solution["ids"]))
+            fold = solution_fold("", solution_bar("", "", *title.children), *content, ids=solution["ids"])
+            # not `replace_self`, which would hand the class on that the theme's script looks for
+            solution.parent.replace(solution, fold)
 
 
 def visit_fold(self: HTML5Translator, node: solution_fold) -> None:
