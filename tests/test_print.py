@@ -35,9 +35,7 @@ def jumps(bound: PdfReader) -> list[tuple[int, int, float]]:
     """Return from which sheet each link inside the book leads to which, and to what height."""
     number = {sheet.indirect_reference.idnum: place for place, sheet in enumerate(bound.pages)}
     marks = ((place, mark.get_object()) for place, sheet in enumerate(bound.pages) for mark in sheet["/Annots"])
-    return [
-        (place, number[mark["/Dest"].raw_get(0).idnum], mark["/Dest"][3]) for place, mark in marks if "/Dest" in mark
-    ]
+    return [(place, number[mark["/Dest"][0].idnum], mark["/Dest"][3]) for place, mark in marks if "/Dest" in mark]
 
 
 def test_the_bound_book_shows_solutions_and_answers_and_its_links_stay_inside(
