@@ -279,6 +279,20 @@ def test_paper_shows_what_is_folded_and_nothing_to_press(visits: dict[str, Visit
     assert of_all(visits, "paper") == ""
 
 
+def test_without_javascript_every_state_answer_and_solution_can_be_seen(browser: Any, built_book: Any) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    counts = {".spectral-explorer > img": 2, ".question-reply": 9, ".solution > section": 3, ".sd-summary-content": 3}
+    page.goto((built_book.html / "book" / "04_gap_analysis.html").as_uri())
+    for bar in page.locator("main details > summary").all():
+        bar.click()
+    for query, least in counts.items():
+        found = page.locator(f"main {query}").all()
+        assert len(found) >= least, query
+        assert all(one.is_visible() for one in found), query
+    context.close()
+
+
 def test_pages_without_explorers_are_light(
     built_book: Any, visits: dict[str, Visit], record_property: Callable[..., None]
 ) -> None:
