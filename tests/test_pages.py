@@ -75,8 +75,8 @@ EXPECTED = """() => {
   return all.length;
 }"""
 
-# Code that a reader has to scroll for, all unfolded: by how much, and the longest line.
-CUT = """() => [...document.querySelectorAll(".cell_input pre")]
+# Code that a reader has to scroll for: by how much, and the longest line. Code behind a bar of its own may be wider.
+CUT = """() => [...document.querySelectorAll(".cell_input pre")].filter((box) => !box.closest("details.hide"))
   .map((box) => [box.scrollWidth - box.clientWidth, box.textContent.split("\\n")])
   .filter(([hidden]) => hidden > 0)
   .map(([hidden, lines]) => `${hidden} px: ${lines.sort((a, b) => b.length - a.length)[0]}`)"""
