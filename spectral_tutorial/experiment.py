@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from spectral_tutorial.methods import (
     names_of,
 )
 from spectral_tutorial.plots import PLOTS
-from spectral_tutorial.reading import check_name, config_error
+from spectral_tutorial.reading import config_error, show, wrong_name
 from spectral_tutorial.stages import KEPT_SPECTRA, Stages
 
 log = logging.getLogger(__name__)
@@ -102,7 +101,8 @@ class Experiment(Stages):
             If the folder holds a variation with other changes.
         """
         config = self.config.variation(name) if changes is None else self.config.with_changes(changes)
-        check_name(name, partial(config_error, "variation", ""), self.config.analysis.variations)
+        if expected := wrong_name(name, self.config.analysis.variations):
+            raise config_error("variation", "", show(name), expected)
         with self._folder.locked():  # the outer experiment is written down before anything lies in it
             inner = config.in_folder(self.directory / "variations" / name)
         return Experiment(inner, overwrite=self._overwrite, keep_spectra=False)
@@ -152,8 +152,6 @@ class Experiment(Stages):
     def estimator(self, method: str, *, data_seed: int | None = None) -> Fitted:
         """Return a method's fitted estimator, an object in scikit-learn's form."""
         return get_estimator(method).fit(self._task(method, self._seed(data_seed)), **self._settings(method))
-
-    # --- analysis ---------------------------------------------------------------------------------------------------
 
     def trajectories(self, method: str = "network") -> pd.DataFrame:
         """Error, bias and slope at every checkpoint of every run (columns ``analysis.TRAJECTORY_COLUMNS``)."""

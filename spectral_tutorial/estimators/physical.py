@@ -250,7 +250,16 @@ class BayesianObserver(RegressorMixin, BaseEstimator):
         """Posterior probabilities of the sets ``present_``, shape ``(N, H)``."""
         return self._posterior(X)[0]
 
-    def _posterior(self, X: ArrayLike) -> tuple[Array, Array]:
+    def weigh(self, X: ArrayLike) -> tuple[Array, Array]:
+        """How well each set of ``present_`` explains each spectrum, and the abundances that it would mean.
+
+        Returns
+        -------
+        evidence : array, shape (N, H)
+            Logarithm of p(y | h), but for a constant of the spectrum.
+        mean : array, shape (N, H, K)
+            Mean abundances given h, 0 for components that are not in it.
+        """
         check_is_fitted(self, "present_")
         flux, lines = check_flux(self, X), np.array(self.world.index(self.labels))
         evidence = np.empty((len(flux), len(self.present_)))
@@ -261,6 +270,10 @@ class BayesianObserver(RegressorMixin, BaseEstimator):
             evidence[:, h], mean[:, h, present] = _integrate(
                 top, self.low_[present], self.high_[present], self.log_uniform
             )
+        return evidence, mean
+
+    def _posterior(self, X: ArrayLike) -> tuple[Array, Array]:
+        evidence, mean = self.weigh(X)
         evidence += np.log(self.frequency_)
         return np.exp(evidence - logsumexp(evidence, axis=1, keepdims=True)), mean
 
