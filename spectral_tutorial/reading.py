@@ -251,14 +251,6 @@ def load_yaml(path: str | Path, file: str | None = None) -> dict[str, Any]:
     return data
 
 
-def load_json(path: Path) -> Any:
-    """Read a JSON file of the program's own, in the same bounds; OSError or ValueError where it is damaged."""
-    try:
-        return plain(json.loads(path.read_bytes()), str(path))
-    except RecursionError:
-        raise config_error(path, "", "lists or mappings nested too deeply", "a JSON file of this program") from None
-
-
 # --- Names, paths and code that a file points to
 
 

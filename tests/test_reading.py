@@ -19,7 +19,7 @@ from helpers import REPOSITORY, small_experiment, write_experiment
 import spectral_tutorial
 from spectral_tutorial import Experiment, cli, methods, store
 from spectral_tutorial.config import Config, ConfigError, load
-from spectral_tutorial.reading import load_json, parse, plain, resolve_path, wrong_name
+from spectral_tutorial.reading import parse, plain, resolve_path, wrong_name
 from spectral_tutorial.sections import RESERVED_SPLITS
 
 BOMB = ", ".join(["a0: &a0 [1, 1]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12))])
@@ -67,9 +67,7 @@ def test_json_nested_thousands_deep_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / store.STATUS
     for text in ("[" * 100_000, "[" * 200 + "]" * 200, '{"files": ' * 60 + "1" + "}" * 60, "{", "\xff"):
         path.write_text(text, encoding="latin-1")
-        with pytest.raises(ValueError, match=r"."):
-            load_json(path)
-        assert store.Stage(tmp_path, "").status() is None
+        assert not store.Stage(tmp_path, "").intact()
     path.write_text(json.dumps({"files": {}}), encoding="utf-8")
     assert store.Stage(tmp_path, "").status() == {"files": {}}
 
