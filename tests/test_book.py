@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -200,6 +203,23 @@ def test_the_icon_script_holds_the_icons_of_the_pages_and_few_more(built_book: A
     assert len(script) < 200_000
     assert '"magnifying-glass":[' in script
     assert '"magnifying-glass-chart":[' not in script
+
+
+@pytest.mark.nightly
+def test_a_chapter_runs_by_nbconvert_from_another_folder(shipped_run: Any, tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output-dir", str(tmp_path)]
+    chapter = shipped_run.folder / "book" / "01_spectral_lines.ipynb"
+    environment = {**os.environ, "PYTHONPATH": str(shipped_run.folder)}
+    done = subprocess.run([*program, chapter], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    outputs = [output for cell in cells(tmp_path / chapter.name) for output in cell.outputs]
+    texts = [
+        output.data["text/plain"]
+        for output in outputs
+        if "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+    ]
+    assert texts  # what an editor shows that draws no widgets
+    assert all(re.match(r"SpectrumExplorer\(abundance=", text) for text in texts)
 
 
 BROKEN = """# Stub
