@@ -6,9 +6,10 @@ serves the book's pages, where no kernel runs: see :mod:`spectral_tutorial.explo
 """
 
 from spectral_tutorial.explorers.gap import GapExplorer
+from spectral_tutorial.explorers.playground import Playground
 from spectral_tutorial.explorers.readers import linear_reader
 from spectral_tutorial.explorers.spectrum import SpectrumExplorer
 from spectral_tutorial.explorers.train import TrainPanel
 from spectral_tutorial.explorers.trajectory import TrajectoryPlayer
 
-__all__ = ["GapExplorer", "SpectrumExplorer", "TrainPanel", "TrajectoryPlayer", "linear_reader"]
+__all__ = ["GapExplorer", "Playground", "SpectrumExplorer", "TrainPanel", "TrajectoryPlayer", "linear_reader"]

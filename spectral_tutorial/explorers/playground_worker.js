@@ -165,11 +165,9 @@ function* run(kernels, task, now) {
   }
 }
 
-let frames = null;
-self.onmessage = async ({ data }) => {
-  if (data.task) frames = run(await open(data.bytes, data.task.world), data.task, () => performance.now());
-  else {
-    const { value } = frames.next();
-    if (value) self.postMessage(value);
-  }
+let frames = null; // promised: what asks before the arithmetic is loaded waits for it
+self.onmessage = async ({ data: { bytes, task } }) => {
+  if (task) frames = open(bytes, task.world).then((kernels) => run(kernels, task, () => performance.now()));
+  const { value } = task ? {} : (await frames).next();
+  if (value) self.postMessage(value);
 };
