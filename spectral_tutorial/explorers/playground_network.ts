@@ -1,9 +1,10 @@
 // The networks of the playground: two hidden layers of rectified units, and AdamW, in single precision.
 //
-// Compiled by
+// Compiled, in this folder, by
 //
-//     npm install assemblyscript@0.28.20
-//     npx asc playground_network.ts --outFile playground.wasm --runtime stub --enable simd -O3 --converge --noAssert --use abort=
+//     npm install --prefix /tmp/compiler assemblyscript@0.28.20
+//     /tmp/compiler/node_modules/.bin/asc playground_network.ts --outFile playground.wasm --runtime stub --use abort= \
+//         --enable simd -O3 --shrinkLevel 1 --converge --noAssert
 //
 // A v128 is a register of four f32. No relaxed SIMD: it may round as the processor likes.
 

@@ -82,7 +82,7 @@ const doing = {
     for (const { step, known, whole, map, bound } of frames) {
       digits.update(Float64Array.from([step, ...known, ...whole, ...map, bound]));
     }
-    return { digits: digits.digest("hex"), frames: frames.length, ...frames.at(-1) };
+    return { digits: digits.digest("hex"), first: frames[0], ...frames.at(-1) };
   },
   async law({ task, n }) {
     const k = await kernels();
