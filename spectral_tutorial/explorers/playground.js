@@ -262,6 +262,7 @@ function render({ model, el }) {
   const redraw = perFrame(draw);
 
   root.dataset.state = "ready";
+  voice.say(""); // what stands there at first is not said
   start();
   const endLive = live(model, [], root, draw);
   for (const name of ["support", "settings"]) model.on(`change:${name}`, reset);
