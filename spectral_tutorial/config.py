@@ -87,6 +87,7 @@ class Config:
             found = show(self.analysis.plot_config.y_component)
             key, expected = "plot_config.y_component", "a component other than x_component"
             raise config_error(self.meta.analysis_config_path, key, found, expected)
+        _ = self.names  # those that cannot be are refused here
         for name, file, key in self.code:
             resolve_callable(name, self.directory, key=key, file=file)
         _ = self.exp_dir  # one that cannot be is refused here
@@ -100,6 +101,18 @@ class Config:
     def reported(self) -> tuple[str, str]:
         """Labels of the two components on the x and y axes of the analysis."""
         return self._label("x_component"), self._label("y_component")
+
+    @cached_property
+    def names(self) -> Mapping[str, str]:
+        """What figures call each component, by label: its name in analysis.yaml, or the label itself."""
+        given, labels = self.analysis.plot_config.names, self.spectra.labels
+        for label, name in given.items():
+            at, found, expected = f"plot_config.names.{label}", "an unknown label", one_of(labels, label)
+            if label in labels:
+                found, expected = f"{show(name)}, the label of another line", "a name of its own for each line"
+            if label not in labels or name in set(labels) - {label}:
+                raise config_error(self.meta.analysis_config_path, at, found, expected)
+        return ReadOnly({label: given.get(label, label) for label in labels})
 
     def _label(self, key: str) -> str:
         chosen, labels = getattr(self.analysis.plot_config, key), self.spectra.labels
@@ -180,8 +193,8 @@ class Config:
                 one["components"] = [swap.get(label, label) for label in one["components"]]
                 if "ranges" in one:
                     one["ranges"] = {swap.get(label, label): limits for label, limits in one["ranges"].items()}
-        chosen = dict(zip(("x_component", "y_component"), new, strict=True))
-        analysis = self.analysis.model_dump(mode="json", exclude_unset=True) | {"plot_config": chosen}
+        analysis = self.analysis.model_dump(mode="json", exclude_unset=True)
+        analysis["plot_config"] |= dict(zip(("x_component", "y_component"), new, strict=True))
         return self._with_sections(distribution=splits, analysis=analysis)
 
     def variation(self, name: str) -> Config:

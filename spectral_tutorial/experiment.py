@@ -110,6 +110,11 @@ class Experiment:
         return self.config.reported
 
     @property
+    def names(self) -> Mapping[str, str]:
+        """What figures call each component, by label: its name in analysis.yaml, or the label itself."""
+        return self.config.names
+
+    @property
     def world(self) -> World:
         """The forward model."""
         return self._stages.world

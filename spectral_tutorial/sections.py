@@ -361,17 +361,27 @@ class TrainingConfig(Part):
         return self
 
 
+def _check_names(named: Mapping[str, str]) -> Mapping[str, str]:
+    for label, name in named.items():
+        if [*named.values()].count(name) > 1:
+            raise refusal("a name of its own for each line", label, found=f"{show(name)} for two lines")
+    return named
+
+
 class PlotConfig(Part):
-    """The two components that tables and figures report."""
+    """The two components that tables and figures report, and what figures call the lines."""
 
     x_component: Component = Field(description="on the x axis: label of a line, or its number counted from 1")
     y_component: Component = Field(description="on the y axis: label of a line, or its number counted from 1")
+    names: Annotated[Mapping[Label, Label], AfterValidator(_check_names), *_read_only, Valid("name, by label")] = Field(
+        default={}, validate_default=True, description="what figures call lines, by label, in place of the label"
+    )
 
 
 class AnalysisConfig(Part):
     """``analysis.yaml``: what the analysis looks at."""
 
-    plot_config: PlotConfig = Field(description="the two reported components")
+    plot_config: PlotConfig = Field(description="the two reported components, and names")
     n_data_seeds: int = Field(
         default=5, ge=1, le=1000, description="data seeds that methods without training seeds are measured on"
     )

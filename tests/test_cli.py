@@ -139,6 +139,18 @@ def test_another_configurations_results_are_kept_without_overwrite(
     assert (tmp_path / "exp" / "notes.txt").read_text(encoding="utf-8") == "my notes"
 
 
+@pytest.mark.parametrize("command", ["run", "plot"])
+def test_overwrite_leaves_what_a_new_folder_would_hold(command: str, tmp_path: Path) -> None:
+    """Also where spectra and tables of the other configuration are the same: they go with the rest, and come back."""
+    meta, other = write_experiment(tmp_path / "old"), write_experiment(tmp_path / "new")
+    assert cli.main(["run", str(meta), "--quiet"]) == 0
+    for path in (meta, other):
+        edit(path, "training", lambda t: t.update(epochs=1))
+    assert cli.main([command, str(meta), "--quiet", "--overwrite"]) == 0
+    assert cli.main([command, str(other), "--quiet"]) == 0
+    assert_same_results(meta.parent / "exp", other.parent / "exp")
+
+
 def break_file(name: str, text: str) -> Callable[[Path], None]:
     return lambda meta: (meta.parent / name).write_text(text, encoding="utf-8") and None
 

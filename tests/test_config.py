@@ -145,6 +145,14 @@ def test_accepted(meta: Path, file: str, old: str, new: str) -> None:
     assert json.loads(json.dumps(config.as_dict())) == config.as_dict()
 
 
+def test_lines_without_a_name_are_called_by_their_label(meta: Path) -> None:
+    config = load(meta)
+    assert [config.names[f"comp{k}"] for k in (3, 4, 10)] == ["comp3", "narrow line", "broad line"]
+    assert config.with_pair(("comp4", "comp7")).names == config.names
+    edit(meta, ANALYSIS, "names: {", "# names: {")
+    assert dict(load(meta).names) == {label: label for label in config.spectra.labels}
+
+
 def test_whole_number_seed_is_a_list_of_one(meta: Path) -> None:
     edit(meta, META, "data_seed: [42]", "data_seed: 7")
     assert load(meta).meta.data_seed == (7,)
@@ -311,6 +319,16 @@ ONE_KEY = [
     (ANALYSIS, "x_component: comp10", "x_component: true", ["plot_config.x_component: found true"]),
     (ANALYSIS, "x_component: comp10", "x_component: 4",
      ["plot_config.y_component: found 'comp4'", "other than"]),
+    (ANALYSIS, "{comp10: broad", "{comp99: broad",
+     ["plot_config.names.comp99: found an unknown label; expected one of comp1, "]),
+    (ANALYSIS, "comp4: narrow line", "comp4: broad line",
+     ["plot_config.names.comp10: found 'broad line' for two lines; expected a name of its own"]),
+    (ANALYSIS, "comp4: narrow line", "comp4: comp7",
+     ["plot_config.names.comp4: found 'comp7', the label of another line; expected a name of its own"]),
+    (ANALYSIS, "comp4: narrow line", "comp4: ' '", ["plot_config.names.comp4: found ' '; expected printable text"]),
+    (ANALYSIS, "comp4: narrow line", "comp4: 4", ["plot_config.names.comp4: found 4; expected text"]),
+    (ANALYSIS, "{comp10: broad line, comp4: narrow line}", "[broad, narrow]",
+     ["plot_config.names: found ['broad', 'narrow']; expected keys with values"]),
     # meta
     (META, "data_seed: [42]", "data_seed: []", ["data_seed: found []; expected at least 1 in the list"]),
     (META, "data_seed: [42]", "data_seed: true",

@@ -145,25 +145,27 @@ def drawers(m):
     rng = np.random.default_rng(0)
     return {
         "spectral_lines": lambda **k: figures.spectral_lines(m.world, m.pair, **k),
-        "diverse_samples": lambda: figures.diverse_samples(m.splits["train"], m.world, m.pair),
+        "diverse_samples": lambda **k: figures.diverse_samples(m.splits["train"], m.world, m.pair, **k),
         "continua": lambda **k: figures.continua(m.world.wavelength, [2000, 4000, 6000], **k),
-        "composition": lambda: figures.composition(m.world, TEMPERATURE, AMOUNTS, m.pair),
-        "wing": lambda: figures.wing(m.world, TEMPERATURE, *m.pair),
+        "composition": lambda **k: figures.composition(m.world, TEMPERATURE, AMOUNTS, m.pair, **k),
+        "wing": lambda **k: figures.wing(m.world, TEMPERATURE, *m.pair, **k),
         "noise_levels": lambda: figures.noise_levels(m.world, TEMPERATURE, AMOUNTS, [0.0, 0.1], rng),
-        "train_samples": lambda: figures.train_samples(m.splits["train"], m.world, m.pair),
-        "test_samples": lambda: figures.test_samples(m.splits["test"], m.world, m.pair),
-        "abundance_scatter": lambda: figures.abundance_scatter(m.splits, m.pair),
-        "marginals": lambda: figures.marginals({k: m.splits[k] for k in ("train", "test")}, m.pair),
+        "train_samples": lambda **k: figures.train_samples(m.splits["train"], m.world, m.pair, **k),
+        "test_samples": lambda **k: figures.test_samples(m.splits["test"], m.world, m.pair, **k),
+        "abundance_scatter": lambda **k: figures.abundance_scatter(m.splits, m.pair, **k),
+        "marginals": lambda **k: figures.marginals({k: m.splits[k] for k in ("train", "test")}, m.pair, **k),
         "training_curves": lambda: figures.training_curves(m.histories, STATUS),
-        "seed_strip": lambda: figures.seed_strip(m.summary),
+        "seed_strip": lambda **k: figures.seed_strip(m.summary, **k),
         "drift": lambda **k: figures.drift(STEPS_APART, APART, **k),
-        "gap": lambda: figures.gap(m.report),
+        "gap": lambda **k: figures.gap(m.report, **k),
         "mse_trajectory": lambda **k: figures.mse_trajectory(
             m.trajectories, {"cost $1": (0.1, 0.2)}, status=STATUS, **k
         ),
-        "mse_time_series": lambda: figures.mse_time_series(m.trajectories, m.pair, STATUS),
-        "test_abundance_mse": lambda: figures.test_abundance_mse(truth, ((values - truth) ** 2).mean(axis=0), m.pair),
-        "prediction_analysis": lambda: figures.prediction_analysis(m.predictions, m.pair),
+        "mse_time_series": lambda **k: figures.mse_time_series(m.trajectories, m.pair, STATUS, **k),
+        "test_abundance_mse": lambda **k: figures.test_abundance_mse(
+            truth, ((values - truth) ** 2).mean(axis=0), m.pair, **k
+        ),
+        "prediction_analysis": lambda **k: figures.prediction_analysis(m.predictions, m.pair, **k),
         "slopes": lambda **k: figures.slopes(m.trajectories, status=STATUS, **k),
         "beliefs": lambda **k: figures.beliefs(m.truth, m.belief, m.held, m.pair, **k),
         "slope_by_company": lambda **k: figures.slope_by_company(m.slopes, m.pair, **k),
@@ -269,6 +271,18 @@ def test_every_figure_is_a_small_legible_picture_and_leaves_nothing_behind(name)
     assert len(found) > 4
     assert off_the_page(figure, found) == []
     assert name in CROWDED or overlaps(found) == []
+
+
+NAMED = dict(zip(PAIR, ("broad line", "narrow $line"), strict=True))
+NOT_NAMED = [*NO_LABELS, "every_method", "phase_diagram"]
+
+
+@pytest.mark.parametrize("name", [name for name in DRAWERS if name not in NOT_NAMED])
+def test_a_line_is_shown_by_its_name_where_it_has_one(name):
+    shown = " ".join(words(DRAWERS[name](names=NAMED)))
+    assert "broad line" in shown or r"narrow \$line" in shown
+    assert "< 1" not in shown
+    assert "</script>" not in shown
 
 
 HOSTILE = ("\u7dda" * 100, "a name that never ends " * 9), "\u5149\u8b5c " * 60

@@ -97,6 +97,7 @@ def test_physical_quantities_have_their_units_and_nothing_else_has_one(extension
         ("TrainingConfig", "hidden_dims", "list of at most 64 whole numbers from 1 to 65536", "[]"),
         ("TrainingConfig", "learning_rate", "number above 0, at most 1e9", None),
         ("TrainingConfig", "seed", "whole number from 0 to 4,294,967,295", "nothing"),
+        ("AnalysisConfig", "plot_config.names", "name, by label", "{}"),
         ("AnalysisConfig", "variations", "changes, by name", "{}"),
     ],
 )

@@ -192,9 +192,10 @@ def test_another_grid_keeps_the_cells_that_it_shares(tmp_path: Path, computed: l
 
 def test_two_cells_that_are_one_experiment_are_computed_once(tmp_path: Path, computed: list[str]) -> None:
     same = {"pair": PAIRS[:1], "analysis.plot_config.x_component": ["comp6", 6]}  # the pair says it anyway
+    same["analysis.plot_config.names"] = [{}, {"comp4": "narrow line"}]  # only shown in figures
     table = sweep.load(write_sweep(tmp_path, grid=same)).run()
     assert len(computed) == 1
-    assert len(table) == 8
+    assert len(table) == 16
 
 
 def test_an_interrupted_sweep_goes_on(tmp_path: Path, computed: list[str], table: bytes) -> None:

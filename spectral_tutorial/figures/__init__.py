@@ -12,7 +12,8 @@ are shortened to fit.
 
 Arguments that come back:
 
-- `reported`, the names of the x and the y component;
+- `reported`, the labels of the x and the y component;
+- `names`, label to the name shown in its place (``Experiment.names``); without one, the label is shown;
 - `report`, a table of method, component, split, mse_median, mse_low, mse_high (whiskers) and crlb;
 - `trajectories`, a table of method, data_seed, training_seed, step, split, component and a value (mse or slope);
 - `status`, a table of method, data_seed, training_seed and status: dead and diverged runs are drawn gray and

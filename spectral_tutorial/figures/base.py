@@ -25,6 +25,7 @@ from PIL import Image
 
 P = ParamSpec("P")
 Pair = tuple[str, str]
+Names = Mapping[str, str] | None
 
 STYLE = ["default", str(Path(__file__).with_name("style.mplstyle"))]
 """Starts from matplotlib's own defaults: the settings of whoever draws must not change the book's figures."""
@@ -138,6 +139,11 @@ def text(label: object, most: int = 24) -> str:
     if len(shown) > most:
         shown = f"{shown[: most - most // 3 - 1]}…{shown[-(most // 3) :]}"
     return shown.replace("$", r"\$")
+
+
+def name(label: str, names: Names, most: int = 24) -> str:
+    """Return what a component is called in a figure: its name where there is one, else its label, see :func:`text`."""
+    return text((names or {}).get(label, label), most)
 
 
 def split_color(name: object) -> str:

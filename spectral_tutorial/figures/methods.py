@@ -27,7 +27,11 @@ ERRORS = ("mse_median", "mse_low", "mse_high")
 
 @base.styled
 def combinations_shown(
-    report: pd.DataFrame, counts: Mapping[str, int], component: str, ax: Axes | None = None
+    report: pd.DataFrame,
+    counts: Mapping[str, int],
+    component: str,
+    names: base.Names = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw ID and OOD error of one component against the number of combinations shown in training.
 
@@ -53,7 +57,7 @@ def combinations_shown(
     ax.set_xlim(-0.25, 1.3 * max([1, *shown]))
     ax.set_xticks(shown, [f"{count:,}" for count in shown])
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set(ylim=_log_limits(table, bound), yscale="log", ylabel=f"MSE of {base.text(component)}")
+    ax.set(ylim=_log_limits(table, bound), yscale="log", ylabel=f"MSE of {base.name(component, names)}")
     ax.set_xlabel("combinations among the training spectra")
     base.end_labels(ax, [*ends, (bound, BOUND_NAME, DARK)])
     return figure
@@ -108,7 +112,9 @@ def every_method(
 
 
 @base.styled
-def slope_by_company(slopes: pd.DataFrame, reported: base.Pair, ax: Axes | None = None) -> Figure:
+def slope_by_company(
+    slopes: pd.DataFrame, reported: base.Pair, names: base.Names = None, ax: Axes | None = None
+) -> Figure:
     """Draw how well the second component is read beside more and more of the first, a line a method.
 
     `slopes` holds slopes of predicted on true abundance of the second component: a row a range of the first one's
@@ -120,13 +126,13 @@ def slope_by_company(slopes: pd.DataFrame, reported: base.Pair, ax: Axes | None 
         ax.axhline(level, color=MUTED, linewidth=0.8, zorder=1)
     for method, look in looks.items():
         ax.plot(places, slopes[method].to_numpy(float), linewidth=2.0, **look)
-    names = [base.text(name, 12) for name in slopes.index]
-    ax.set_xticks(places, names)
-    if len("".join(names)) > 55:
+    ranges = [base.text(name, 12) for name in slopes.index]
+    ax.set_xticks(places, ranges)
+    if len("".join(ranges)) > 55:
         ax.tick_params(axis="x", labelrotation=45)
     ax.set_yticks([0, 0.5, 1], ["ignored  0", "0.5", "read  1"])
     ax.set(xlim=(-0.3, max(len(slopes) - 0.7, 0.3)), ymargin=0.09)
-    x, y = map(base.text, reported)
+    x, y = (base.name(label, names) for label in reported)
     ax.set(xlabel=f"abundance of {x} in the spectrum", ylabel=f"slope for {y}")
     base.end_labels(ax, [(slopes[name], base.text(name), look["color"]) for name, look in looks.items()])
     return figure
@@ -137,6 +143,7 @@ def templates(
     wavelength: ArrayLike,
     learned: Mapping[str, ArrayLike],
     true: Mapping[str, ArrayLike],
+    names: base.Names = None,
     ax: Axes | Sequence[Axes] | None = None,
 ) -> Figure:
     """Draw what a decoder learned that one unit of a component does to log flux, on top of what it truly does.
@@ -153,7 +160,7 @@ def templates(
     for panel, (label, curve), color in zip(panels, learned.items(), shades, strict=True):
         panel.plot(grid, np.asarray(true[label], float), color=color, linewidth=5.5, alpha=0.5)
         panel.plot(grid, np.asarray(curve, float), color=DARK, linewidth=1.2)
-        panel.set(title=base.text(label), xlabel="wavelength (nm)", xlim=grid[[0, -1]])
+        panel.set(title=base.name(label, names), xlabel="wavelength (nm)", xlim=grid[[0, -1]])
     limits = np.array([panel.get_ylim() for panel in panels])
     for panel in panels:
         panel.set_ylim(limits.min(), limits.max())
@@ -165,7 +172,7 @@ def templates(
 
 
 @base.styled
-def ratios_to_bound(table: pd.DataFrame, ax: Axes | Sequence[Axes] | None = None) -> Figure:
+def ratios_to_bound(table: pd.DataFrame, names: base.Names = None, ax: Axes | Sequence[Axes] | None = None) -> Figure:
     """Draw how far from the Cramér-Rao bound each method's OOD error is, in many worlds; ratios above 1.5 in numbers.
 
     Parameters
@@ -196,7 +203,7 @@ def ratios_to_bound(table: pd.DataFrame, ax: Axes | Sequence[Axes] | None = None
                 number = f"{ratio:.1f}" if ratio < 9.95 else f"{ratio:,.0f}"
                 base.note(panel, ratio, place, number, look["color"], fontsize=8)
         panel.set(xlim=(low / room**0.25, high * room), ylim=(len(groups) - 0.5, -0.5), xscale="log")
-        panel.set(title=base.text(component), xlabel="OOD error / Cramér-Rao bound")
+        panel.set(title=base.name(component, names), xlabel="OOD error / Cramér-Rao bound")
         if high < 300:
             base.plain_log(panel.xaxis)
         panel.set_yticks(range(len(groups)), [base.text(name, 32) for name in groups])

@@ -44,7 +44,10 @@ def training_curves(histories: pd.DataFrame, status: pd.DataFrame | None = None)
 
 @base.styled
 def mse_time_series(
-    trajectories: pd.DataFrame, reported: base.Pair | None = None, status: pd.DataFrame | None = None
+    trajectories: pd.DataFrame,
+    reported: base.Pair | None = None,
+    status: pd.DataFrame | None = None,
+    names: base.Names = None,
 ) -> Figure:
     """Draw each component's error over training steps, ID and OOD: every seed thin, the median thick."""
     table, pair = base.positive(trajectories, "mse"), _pair(trajectories, reported)
@@ -52,7 +55,7 @@ def mse_time_series(
     last = max(int(table["step"].max()), 1)
     for ax, component in zip(panels, pair, strict=True):
         ax.set_xscale("symlog", linthresh=1, linscale=0.35)  # logarithmic, and yet step 0 has a place
-        ax.set(title=base.text(component), xlabel="training step", xlim=(-0.05, 1.05 * last))
+        ax.set(title=base.name(component, names), xlabel="training step", xlim=(-0.05, 1.05 * last))
         ax.set_xticks([0, *(10**k for k in range(int(np.log10(last)) + 1))])
         ax.xaxis.set_major_formatter("{x:,.0f}")
     _curves(panels, {name: [_wide(table, "mse", name, label) for label in pair] for name in ("val", "test")}, status)
@@ -67,6 +70,7 @@ def mse_trajectory(
     split: str = "test",
     reported: base.Pair | None = None,
     status: pd.DataFrame | None = None,
+    names: base.Names = None,
     ax: Axes | None = None,
 ) -> Figure:
     """Draw the path through the plane of the two errors, first checkpoint (hollow) to last (filled).
@@ -96,7 +100,8 @@ def mse_trajectory(
             ax.plot(across, up, "+", color=DARK, markersize=9, markeredgewidth=1.8)
             base.note(ax, across, up, base.text(label), offset=(8, -7), fontsize=8.5)
     base.log_scale([ax], "x", "y")
-    ax.set(xlabel=f"MSE of {base.text(pair[0])}", ylabel=f"MSE of {base.text(pair[1])}")
+    x_name, y_name = (base.name(label, names) for label in pair)
+    ax.set(xlabel=f"MSE of {x_name}", ylabel=f"MSE of {y_name}")
     return figure
 
 
@@ -105,6 +110,7 @@ def slopes(
     trajectories: pd.DataFrame,
     reported: base.Pair | None = None,
     status: pd.DataFrame | None = None,
+    names: base.Names = None,
     ax: Axes | None = None,
 ) -> Figure:
     """Draw slopes of predicted on true abundance over checkpoints, ID dashed, OOD solid."""
@@ -120,13 +126,15 @@ def slopes(
     for place, corner in (((1, 1), "target"), ((1, 0), "shortcut"), ((0, 0), "collapse")):
         ax.plot(*place, "+", color=DARK, markersize=11, markeredgewidth=2.0)
         base.note(ax, *place, f"{corner} {place}", offset=(0, 15 if place[1] else -15), ha="center")
-    x_name, y_name = map(base.text, pair)
+    x_name, y_name = (base.name(label, names) for label in pair)
     ax.set(xlabel=f"slope for {x_name}", ylabel=f"slope for {y_name}", xmargin=0.09, ymargin=0.1)
     return figure
 
 
 @base.styled
-def seed_strip(summary: pd.DataFrame, constant: float = 1 / 12, mean_over_all: bool = True) -> Figure:
+def seed_strip(
+    summary: pd.DataFrame, names: base.Names = None, constant: float = 1 / 12, mean_over_all: bool = True
+) -> Figure:
     """Draw one mark a seed for each component's in-distribution MSE; seeds that are not ok are named.
 
     Parameters
@@ -171,7 +179,7 @@ def seed_strip(summary: pd.DataFrame, constant: float = 1 / 12, mean_over_all: b
                     "va": "bottom",
                 }
                 base.note(ax, seed, row["shown"], str(seed), fontsize=8.5, **upright)
-        ax.set(title=base.text(component), xlabel="training seed")
+        ax.set(title=base.name(component, names), xlabel="training seed")
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=(1, 2, 5, 10)))
     base.log_scale(panels, "y")
     panels[0].set(ylabel="in-distribution MSE", ylim=(None, 3 * max(constant, *(ax.dataLim.y1 for ax in panels))))

@@ -131,6 +131,7 @@ class Cell:
         methods = (str(values["method"]),) if "method" in values else given.methods
         sections = config.as_dict()
         meta, _ = sections.pop("meta"), sections["analysis"].pop("variations")
+        sections["analysis"]["plot_config"].pop("names")
         digest = store.fingerprint(sections, meta["data_seed"], meta["training_seed"], methods)[:16]
         stages = dict.fromkeys(("generate_data", "run_training", "run_analysis"), True)
         config = config.with_meta(**stages).in_folder(folder / "experiments" / digest)
