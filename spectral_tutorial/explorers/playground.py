@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from spectral_tutorial import store
 from spectral_tutorial.explorers import pictures
-from spectral_tutorial.explorers.base import HERE, Explorer, describe_world
+from spectral_tutorial.explorers.base import HERE, Explorer
 
 if TYPE_CHECKING:
     from spectral_tutorial.experiment import Experiment
@@ -119,7 +119,8 @@ class Playground(Explorer):
     def __init__(self, experiment: Experiment | None = None, **values: Any) -> None:
         world, names = DEFAULT_WORLD, DEFAULT_NAMES
         if experiment is not None:
-            world, names = _world_of(experiment), list(experiment.reported)
+            world = _world_of(experiment)
+            names = [experiment.names.get(label, label) for label in experiment.reported]
         chosen = [(name, "".join(map(str, sum(cells, []))), "composed" in name) for name, cells in PRESETS.items()]
         payload = {
             "world": world,
@@ -183,9 +184,20 @@ def _world_of(experiment: Experiment) -> dict[str, Any]:
 
     Of k bins that make one, the mean has 1 / sqrt(k) of the noise.
     """
-    world = describe_world(experiment)
-    bins = min(BINS, world["n_bins"])
-    calmer = (bins / world["n_bins"]) ** 0.5
-    chosen = [next(line for line in world["lines"] if line["label"] == label) for label in experiment.reported]
-    ranges = {**world["ranges"], "noise": [float(f"{calmer * level:.6g}") for level in world["ranges"]["noise"]]}
-    return {**world, "n_bins": bins, "lines": chosen, "ranges": ranges}
+    spectra = experiment.config.spectra
+    sampling = spectra.sampling
+    bins = min(BINS, spectra.n_bins)
+    calmer = (bins / spectra.n_bins) ** 0.5
+    lines = [spectra.lines[spectra.index(label)] for label in experiment.reported]
+    return {
+        "wavelength_min": spectra.wavelength_min,
+        "wavelength_max": spectra.wavelength_max,
+        "n_bins": bins,
+        "law": spectra.line_law,
+        "lines": [line.model_dump(mode="json") for line in lines],
+        "ranges": {
+            "temperature": list(sampling.temperature.range),
+            "noise": [float(f"{calmer * level:.6g}") for level in sampling.noise.range],
+            "abundance": list(sampling.abundance.range),
+        },
+    }
