@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from accessibility import grave
+from helpers import IDLE
 from PIL import Image
 from test_playground import DIGITS, HOSTILE, SMALL, task
 
@@ -361,8 +362,8 @@ def test_it_is_fast_and_the_page_stays_awake(visit: Callable[..., Visit], record
     said = opened.figure().locator(".sp-progress").inner_text()
     longest = max([0, *opened.page.evaluate("window.long")])
     print(f"first frame {first:.0f} ms; {said}; longest task {longest:.0f} ms")
-    took, speed = float(said.split(", ")[2].split()[0]), float(said.split(", ")[3].split()[0])
+    took, speed = (float(part.split()[0]) for part in said.split(", ")[1:])
     assert speed >= 8
     assert longest <= 50
-    assert first <= 1500
-    assert took <= 12
+    assert first <= (500 if IDLE else 2000)
+    assert took <= (6 if IDLE else 15)
