@@ -271,8 +271,10 @@ function render({ model, el }) {
   function start() {
     const own = state();
     const said = inPage ? fromAddress(location.hash, place, own, choices) : own;
-    if (said !== own) change(said);
-    else if (isPhone()) model.set("settings", { ...settings(), seeds: 3, steps: 1000 });
+    if (said !== own) {
+      change(said);
+      requestAnimationFrame(() => root.scrollIntoView()); // an address of a playground leads to it
+    } else if (isPhone()) model.set("settings", { ...settings(), seeds: 3, steps: 1000 });
   }
   return () => {
     running?.end();
