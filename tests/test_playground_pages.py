@@ -150,7 +150,7 @@ def test_training_tells_and_shows_what_came_out(visit: Callable[..., Visit]) -> 
         == 256
     )
     drawn = ("sp-way se-val", "sp-way se-test", "sp-guessed", "sp-ends")
-    assert all(len(figure.locator(f'path[class="{name}"]').first.get_attribute("d")) > 20 for name in drawn)
+    assert all(len(figure.locator(f'path[class="{name}"]').first.get_attribute("d")) > 8 for name in drawn)
     assert not figure.get_by_role("group", name="Your guess: where will the error be large?").is_visible()
     opened.press("Train")  # once more: nothing is asked
     opened.wait("done")
@@ -199,7 +199,7 @@ def test_a_finger_paints_and_a_phone_has_less_to_do(visit: Callable[..., Visit])
     opened.page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     opened.settle()
     assert opened.painted() == AXES | {40}
-    assert "seeds=3,steps=1000" in opened.page.url
+    opened.page.wait_for_function("location.hash.includes('seeds=3,steps=1000')")
     assert opened.faults == []
 
 
@@ -256,13 +256,13 @@ def test_an_address_brings_a_state_back(visit: Callable[..., Visit]) -> None:
     opened.figure().get_by_role("combobox", name="Training steps").select_option(label="500")
     opened.figure().get_by_label("Spectra with both lines").fill("40")
     opened.settle()
+    opened.page.wait_for_function("location.hash.includes('share=40')")
     painted, address = opened.painted(), opened.page.url
     opened.page.reload()
     opened.page.wait_for_selector("[data-mounted]")
     opened.settle()
     assert opened.painted() == painted
     assert opened.page.url == address
-    assert "share=40" in address
     assert "steps=500" in address
     assert opened.faults == []
 

@@ -60,17 +60,20 @@ function render({ model, el }) {
   let shown = 0; // step of the last frame that was drawn, for readers who want no motion
   let running = null;
   let fault = "";
+  let later = 0;
 
   const support = () => model.get("support").flat();
   const settings = () => model.get("settings");
   const state = () => ({ support: support(), settings: settings() });
+  const address = () => location.href.split("#")[0] + toAddress(state(), place);
   const key = () => support().join("") + settings().composed;
 
   function change({ support: cells, settings: chosen }) {
     const rows = Array.from({ length: SIDE }, (_, row) => cells.slice(row * SIDE, (row + 1) * SIDE));
     model.set("settings", chosen);
     write(model, "support", rows);
-    if (inPage) history.replaceState(null, "", toAddress({ support: cells, settings: chosen }, place));
+    clearTimeout(later);
+    if (inPage) later = setTimeout(() => history.replaceState(null, "", address()), 250); // not at each cell of a stroke
   }
   const choose = (name, value) => change({ support: support(), settings: { ...settings(), [name]: value } });
   const paint = (cells) => {
@@ -123,7 +126,7 @@ function render({ model, el }) {
   const progress = make("span", { class: "sp-progress" });
   const verdict = make("p", { class: "se-verdict" });
   const chosen = settingControls({ choices, noise: world.ranges.noise, get: (name) => settings()[name], set: choose });
-  const takeaway = takeAway({ state, payload: { labels, world }, save, inPage });
+  const takeaway = takeAway({ state, payload: { labels, world }, save, address: inPage && address });
 
   const left = make(
     "div",
@@ -278,6 +281,7 @@ function render({ model, el }) {
   }
   return () => {
     running?.end();
+    clearTimeout(later);
     endLive();
     redraw.cancel();
     voice.stop();
@@ -286,7 +290,7 @@ function render({ model, el }) {
 }
 
 /** What a reader takes away: YAML, the address, a picture. */
-function takeAway({ state, payload, save, inPage }) {
+function takeAway({ state, payload, save, address }) {
   const said = make("span", { role: "status", class: "sp-said" });
   const area = (name) => make("textarea", { readonly: true, rows: 12, spellcheck: "false", "aria-label": name, ...OWN_KEYS });
   const files = { "data_distribution.yaml": area("data_distribution.yaml"), "training.yaml": area("training.yaml") };
@@ -311,9 +315,9 @@ function takeAway({ state, payload, save, inPage }) {
     refresh();
     return copy(Object.entries(files).map(([name, { value }]) => `# --- ${name}\n${value}`).join("\n"), "YAML");
   });
-  const link = button("Copy link", () => copy(location.href, "address"));
+  const link = button("Copy link", () => copy(address(), "address"));
   const picture = button("Save picture", () => save().then(() => (said.textContent = "Picture saved.")));
-  const row = make("div", { class: "se-row sp-take" }, yaml, ...(inPage ? [link] : []), picture, said);
+  const row = make("div", { class: "se-row sp-take" }, yaml, ...(address ? [link] : []), picture, said);
   return { node: make("div", {}, row, shown), refresh: () => shown.hidden || refresh() };
 }
 
