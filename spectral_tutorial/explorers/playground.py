@@ -120,7 +120,7 @@ class Playground(Explorer):
         world, names = DEFAULT_WORLD, DEFAULT_NAMES
         if experiment is not None:
             world = _world_of(experiment)
-            names = [experiment.names.get(label, label) for label in experiment.reported]
+            names = [experiment.names[label] for label in experiment.reported]
         chosen = [(name, "".join(map(str, sum(cells, []))), "composed" in name) for name, cells in PRESETS.items()]
         payload = {
             "world": world,
@@ -173,7 +173,7 @@ class Playground(Explorer):
         )
 
     def picture(self) -> Figure:
-        """Draw the present state for readers without JavaScript."""
+        """Draw the present state for pages without JavaScript."""
         first, second = self.payload["names"]
         low, high = self.payload["world"]["ranges"]["abundance"]
         return pictures.playground(np.array(self.support), self.finished(), (first, second), (low, high))

@@ -20,7 +20,7 @@ from sphinx.application import Sphinx
 from spectral_tutorial.explorers.base import BOOK_VARIABLE, HERE, css_text, module_text
 from spectral_tutorial.store import write_atomically
 
-KINDS = ("spectrum", "gap", "trajectory", "playground")
+KINDS = ("spectrum", "gap", "trajectory", "error_map", "belief", "playground")
 USED = re.compile(r'class="spectral-explorer" data-explorer="(\w+)" data-payload="([\w-]*)"')
 
 
