@@ -545,6 +545,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, copy_project: Callable[[], Pat
     shrink(folder)
     cells = [HEAD, "spectrum = explorers.SpectrumExplorer(exp)\nspectrum"]
     cells += ["gap = explorers.GapExplorer(exp)\ngap", "panel = explorers.TrainPanel(exp, epochs=1)\npanel"]
+    cells += ["play = explorers.Playground(settings={'steps': 250, 'seeds': 1, 'spectra': 1024})\nplay"]
     write_notebook(folder / "live.ipynb", list(map(new_code_cell, cells)))
     port, home = free_port(), tmp_path_factory.mktemp("jupyter")
     own = {"JUPYTER_CONFIG_DIR": str(home), "JUPYTER_DATA_DIR": str(home), "JUPYTER_RUNTIME_DIR": str(home)}
@@ -641,9 +642,14 @@ def test_in_jupyterlab_values_go_both_ways(lab: tuple[str, Path], browser: Any) 
     assert python("len(gap.predicted())") == 3
     text = sphinx_extension.module_text("spectrum")
     assert python("spectrum._esm") == text
-    page.get_by_role("button", name="Train").click()
+    page.locator("button.jupyter-button", has_text="Train").click()
     wait_for(lambda: python("panel.progress is not None and panel.error is None"))
     page.get_by_text("steps the error in comp4 is").wait_for()
+    playground = page.locator(".se-playground")
+    python("1", "play.support = explorers.playground.PRESETS['far quarter']")
+    wait_for(lambda: playground.locator(".sp-on").count() == 17 + 16)
+    playground.get_by_role("button", name="Train", exact=True).click()
+    wait_for(lambda: python("[len(play.error_map), (play.history or {'step': [0]})['step'][-1:]]") == [16, [250]])
     context.close()
 
 

@@ -8,6 +8,7 @@ serves the book's pages, where no kernel runs: see :mod:`spectral_tutorial.explo
 from spectral_tutorial.explorers.belief import BeliefExplorer
 from spectral_tutorial.explorers.error_map import ErrorMap
 from spectral_tutorial.explorers.gap import GapExplorer
+from spectral_tutorial.explorers.playground import Playground
 from spectral_tutorial.explorers.predictors import linear_predictor
 from spectral_tutorial.explorers.spectrum import SpectrumExplorer
 from spectral_tutorial.explorers.train import TrainPanel
@@ -17,6 +18,7 @@ __all__ = [
     "BeliefExplorer",
     "ErrorMap",
     "GapExplorer",
+    "Playground",
     "SpectrumExplorer",
     "TrainPanel",
     "TrajectoryPlayer",

@@ -28,9 +28,29 @@ HERE = Path(__file__).parent
 CSS = (HERE / "explorers.css").read_text(encoding="utf-8")
 
 
+PARTS = {"playground": ("playground_state", "playground_charts", "playground_controls", "playground")}
+"""Files that make up an explorer of several."""
+
+CARRIED = {"playground": {"WORKER": "playground_worker.js", "KERNELS": "playground.wasm"}}
+"""Files that an explorer carries along as constants of its module: text as it is, bytes in base64."""
+
+
 def module_text(kind: str) -> str:
-    """Return the text of an explorer's ES module: what all share, then its own."""
-    return "\n".join((HERE / f"{name}.js").read_text(encoding="utf-8") for name in ("common", kind))
+    """Return the text of an explorer's ES module: what all share, what it carries along, then its own."""
+    carried = [f"const {name} = {json.dumps(_carried(HERE / file))};" for name, file in CARRIED.get(kind, {}).items()]
+    own = [(HERE / f"{name}.js").read_text(encoding="utf-8") for name in ("common", *PARTS.get(kind, (kind,)))]
+    return "\n".join([own[0], *carried, *own[1:]])
+
+
+def _carried(path: Path) -> str:
+    content = path.read_bytes()
+    return base64.b64encode(content).decode() if path.suffix == ".wasm" else content.decode()
+
+
+def css_text(kind: str) -> str:
+    """Return the style of an explorer: what all share, then its own if it has some."""
+    own = HERE / f"{kind}.css"
+    return CSS + own.read_text(encoding="utf-8") if own.exists() else CSS
 
 
 def book_folder() -> Path | None:
@@ -123,7 +143,7 @@ class Explorer(anywidget.AnyWidget):
     def __init_subclass__(cls, **options: Any) -> None:
         if "kind" in vars(cls):  # not for the classes that traitlets derives at run time
             cls._esm = module_text(cls.kind)
-            cls._css = CSS
+            cls._css = css_text(cls.kind)
         super().__init_subclass__(**options)
 
     def open(self) -> None:

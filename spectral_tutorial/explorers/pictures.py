@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -110,6 +111,30 @@ def curves(step: Sequence[float], known: Sequence[float], held: Sequence[float],
     ax.set_xscale("symlog", linthresh=1)
     ax.set(xlabel="training step", ylabel=f"MSE of {text(component)}", yscale="log")
     ax.legend()
+    return figure
+
+
+@styled
+def playground(support: NDArray[np.int64], run: Mapping[str, Any], names: Pair, ends: tuple[float, float]) -> Figure:
+    """Draw what is painted, ``(9, 9)``; if there is a run, its error map and the losses of its seeds beside it."""
+    panels = 3 if run else 1
+    figure = StyledFigure(2.9)
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    step = (ends[1] - ends[0]) / (len(support) - 1)
+    edges = np.append(ends[0] - step, np.linspace(*ends, len(support)))
+    axes[0].pcolormesh(edges, edges, support, cmap="Blues", vmax=1.4, edgecolors="white")
+    axes[0].set_title("painted: in training")
+    for ax in axes[:2]:
+        ax.set(xlabel=text(names[0]), ylabel=text(names[1]), box_aspect=1)
+    if run:
+        error = np.array(run["error_map"])
+        shown = axes[1].imshow(error, origin="lower", extent=(*ends, *ends), norm=LogNorm(1e-4, 1.0))
+        figure.colorbar(shown, ax=axes[1], shrink=0.6)
+        axes[1].set_title("mean squared error")
+        for split, name in (("val", "known"), ("test", "whole")):
+            axes[2].plot(run["step"][1:], run[name][1:], color=SPLIT_COLORS[split], linewidth=0.8)
+        axes[2].axhline(run["bound"][-1], color=DARK, linestyle="--")
+        axes[2].set(xscale="log", yscale="log", xlabel="training step", ylim=(1e-4, 1.0), box_aspect=1)
     return figure
 
 

@@ -17,17 +17,17 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
-from spectral_tutorial.explorers.base import BOOK_VARIABLE, CSS, HERE, module_text
+from spectral_tutorial.explorers.base import BOOK_VARIABLE, HERE, css_text, module_text
 from spectral_tutorial.store import write_atomically
 
-KINDS = ("spectrum", "gap", "trajectory", "error_map", "belief")
+KINDS = ("spectrum", "gap", "trajectory", "error_map", "belief", "playground")
 USED = re.compile(r'class="spectral-explorer" data-explorer="(\w+)" data-payload="([\w-]*)"')
 
 
 def script_text(kind: str) -> str:
     """Return a page's script for one kind of explorer: the host, called with the module and its style."""
     host = (HERE / "host.js").read_text(encoding="utf-8").strip()
-    return f"{host}({', '.join(map(json.dumps, (kind, module_text(kind), CSS)))});\n"
+    return f"{host}({', '.join(map(json.dumps, (kind, module_text(kind), css_text(kind))))});\n"
 
 
 def payload_text(key: str, payload: str) -> str:
