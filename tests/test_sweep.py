@@ -411,6 +411,16 @@ def test_bad_input(tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: str)
     assert content(tmp_path) == before
 
 
+def test_home_and_variables_are_expanded_in_its_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESULTS", str(tmp_path / "results"))
+    monkeypatch.delenv("NOWHERE", raising=False)
+    found = sweep.load(write_sweep(tmp_path, base=f"{tmp_path}/meta_config.yaml", sweep_dir="$RESULTS/pairs"))
+    assert found.directory == tmp_path / "results" / "pairs"
+    for key in ("base", "sweep_dir"):
+        with pytest.raises(ConfigError, match=rf"{key}: found '\$NOWHERE/x'; expected a path whose ~ and \$NAME stand"):
+            sweep.load(write_sweep(tmp_path, **{key: "$NOWHERE/x"}))
+
+
 def test_no_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert cli.main(["sweep", str(tmp_path / "sweep.yaml")]) == 2
     assert (
