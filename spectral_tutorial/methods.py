@@ -49,10 +49,10 @@ COMPOSED = "composed"
 """Stands for spectra that :func:`spectral_tutorial.data.compose` makes from the training split itself."""
 
 TOLD = SINGLE, PAIRS, COMBINATION, RULE, PHYSICS = (
-    "single lines",
-    "single lines, other pairs",
+    "single lines only",
+    "other pairs of lines",
     "the combination too",
-    "single lines, one rule",
+    "one rule of physics",
     "all of the physics",
 )
 """What a method may have been allowed to know: the groups of a figure, in their order."""

@@ -92,7 +92,7 @@ def every_method(
     marks = sorted((x, name) for name, x in places.items() if 0 < x < np.inf)
     figure, panel = base.panel(1.1 + 0.235 * (len(lines) + len(marks)), ax)
     if ax is None:
-        figure.set_figwidth(5.4)  # its words can then be read on a phone as well
+        figure.set_figwidth(4.8)  # its words can then be read on a phone as well
     for i, (x, name) in enumerate(marks):
         # the name ends at its line, and lines further right are longer: nothing crosses
         top = -1.3 - 0.9 * i
