@@ -289,7 +289,7 @@ METHODS: Mapping[str, Network | Estimator] = {
     "ridge_log": Estimator(fit=partial(_ridge, log=True), title="linear, log flux"),
     "local": Estimator(fit=_local, title="windows at the lines", told=RULE),
     "observer": Estimator(fit=_observer, title="ideal observer", told=PHYSICS),
-    "observer_oracle": Estimator(fit=_observer, split="oracle_train", title="observer, belief corrected", told=PHYSICS),
+    "observer_oracle": Estimator(fit=_observer, split="oracle_train", title="observer, true belief", told=PHYSICS),
     "synthesis": Estimator(fit=_synthesis, title="synthesis", told=PHYSICS),
     "decoder": Estimator(fit=_decoder, choose=_choose_decoder, title="decoder", told=RULE),
     "decoder_flat": Estimator(fit=_flat_decoder, title="decoder, flat continua", told=RULE),

@@ -103,8 +103,8 @@ def every_method(
         if method is not None:
             _method_row(panel, place, known[method], records[method])
     panel.set(xlim=_log_limits(table, *places.values()), xscale="log")
-    panel.set(ylim=(len(lines) - 0.4, -1.3 - 0.9 * len(marks)), xlabel=f"mean squared error of {base.text(component)}")
-    panel.set_yticks(range(len(lines)), [base.text(words, 32) for words, _ in lines])
+    panel.set(ylim=(len(lines) - 0.4, -1.3 - 0.9 * len(marks)), xlabel=f"MSE of {base.text(component)}")
+    panel.set_yticks(range(len(lines)), [base.text(words) for words, _ in lines])
     for label, (_, method) in zip(panel.get_yticklabels(), lines, strict=True):
         label.set_fontweight("bold" if method is None else "normal")
     panel.tick_params(axis="y", length=0)
