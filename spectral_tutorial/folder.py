@@ -119,7 +119,12 @@ class ExperimentFolder:
             yield
 
     def is_current(self, stage: Stage) -> bool:
-        """Whether a stage can be used; each is checked, byte for byte, once in the life of this object."""
+        """Whether a stage can be used; each is checked, byte for byte, once in the life of this object.
+
+        None can while another configuration's results are still to be deleted, as they all go at the first write.
+        """
+        if self._stale:
+            return False
         known = (stage.directory, stage.fingerprint)
         if known not in self._current and stage.current():
             self._current.add(known)
@@ -148,7 +153,7 @@ class ExperimentFolder:
 
     def _accept_as_found(self, stages: list[Stage], flag: str) -> None:
         for stage in stages:
-            if not stage.intact():
+            if self._stale or not stage.intact():
                 raise MissingError(
                     f"{self.file}: {flag}: found false, with nothing complete in {stage.directory}; "
                     f"expected true, or an experiment where this stage is finished."
@@ -158,7 +163,7 @@ class ExperimentFolder:
     def publish(self, name: str, content: bytes) -> None:
         """Write one file under the experiment's folder, atomically; equal content is left alone."""
         path = self.path / name
-        if not path.is_file() or path.read_bytes() != content:
+        if self._stale or not path.is_file() or path.read_bytes() != content:
             with self.claimed():
                 known = _published(self.path)
                 if name not in known:
@@ -179,6 +184,7 @@ class ExperimentFolder:
             self._set_aside()
         elif self._stale:
             _delete_results(self.path)
+        self._stale = False
         for name, content in self._record_files().items():
             write_atomically(self._record / name, content)
 
@@ -236,12 +242,12 @@ def _delete_results(folder: Path) -> None:
     """Delete what this package wrote into an experiment's folder, its variations too; whatever else is there stays."""
     for inner in (folder / "variations").glob(f"*/configs/{VERSIONS}"):
         _delete_results(inner.parents[1])
-        for name in (*RECORD_NAMES.values(), VERSIONS, PUBLISHED, "../.lock"):
+        for name in (*RECORD_NAMES.values(), VERSIONS, "../.lock"):
             (inner.parent / name).unlink(missing_ok=True)
     for part in PARTS:
         for status in list((folder / part).rglob(STATUS)):
             Stage(status.parent, "").delete()
-    for name in _published(folder):
+    for name in (*_published(folder), f"configs/{PUBLISHED}"):
         (folder / name).unlink(missing_ok=True)
     for part in (*PARTS, "variations"):
         for path in [*sorted((folder / part).rglob("*"), reverse=True), folder / part]:  # what is deepest first
@@ -268,8 +274,14 @@ RECORD_NAMES = {
 """Names of the five files in an experiment's ``configs`` folder."""
 
 
+ONLY_SHOWN = "plot_config.names"
+"""The key of analysis.yaml that changes figures and nothing that is computed: it may differ."""
+
+
 def first_difference(old: Any, new: Any, path: str = "") -> str | None:
     """Name the first place where two nests of mappings and lists differ; keys that only `new` has do not count."""
+    if path == ONLY_SHOWN:
+        return None
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         places = (first_difference(old[key], new.get(key), f"{path}.{key}".lstrip(".")) for key in old)
         return next((place for place in places if place), None)

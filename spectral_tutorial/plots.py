@@ -43,17 +43,21 @@ def _answers(experiment: Any) -> dict[str, tuple[NDArray[np.float64], NDArray[np
 
 
 PLOTS: Mapping[str, Callable[[Any], matplotlib.figure.Figure]] = {
-    "spectral_lines": lambda e: figures.spectral_lines(e.world, e.reported),
-    "diverse_samples": lambda e: figures.diverse_samples(_diverse(e), e.world, e.reported),
-    "train_samples": lambda e: figures.train_samples(e.data("train"), e.world, e.reported),
-    "test_samples": lambda e: figures.test_samples(e.data("test"), e.world, e.reported),
-    "abundance_scatter": lambda e: figures.abundance_scatter({name: e.data(name) for name in e.splits}, e.reported),
-    "training_curves": lambda e: figures.training_curves(e.train(), e.seed_status()),
-    "prediction_analysis": lambda e: figures.prediction_analysis(_answers(e), e.reported),
-    "mse_trajectory": lambda e: figures.mse_trajectory(
-        e.trajectories(), e.reference_points, reported=e.reported, status=e.seed_status()
+    "spectral_lines": lambda e: figures.spectral_lines(e.world, e.reported, e.names),
+    "diverse_samples": lambda e: figures.diverse_samples(_diverse(e), e.world, e.reported, e.names),
+    "train_samples": lambda e: figures.samples(e.data("train"), "train", e.world, e.reported, e.names),
+    "test_samples": lambda e: figures.samples(e.data("test"), "test", e.world, e.reported, e.names),
+    "abundance_scatter": lambda e: figures.abundance_scatter(
+        {name: e.data(name) for name in e.splits}, e.reported, e.names
     ),
-    "mse_time_series": lambda e: figures.mse_time_series(e.trajectories(), e.reported, e.seed_status()),
-    "test_abundance_mse": lambda e: figures.test_abundance_mse(e.predictions().truth, _live_errors(e), e.reported),
+    "training_curves": lambda e: figures.training_curves(e.train(), e.seed_status()),
+    "prediction_analysis": lambda e: figures.prediction_analysis(_answers(e), e.reported, e.names),
+    "mse_trajectory": lambda e: figures.mse_trajectory(
+        e.trajectories(), e.reference_points, reported=e.reported, status=e.seed_status(), names=e.names
+    ),
+    "mse_time_series": lambda e: figures.mse_time_series(e.trajectories(), e.reported, e.seed_status(), e.names),
+    "test_abundance_mse": lambda e: figures.test_abundance_mse(
+        e.predictions().truth, _live_errors(e), e.reported, e.names
+    ),
 }
 """Every plot that a run leaves behind, by the name of its file."""

@@ -64,7 +64,7 @@ SECTION_KEYS = [
     "distribution.splits.test.distribution.combinations[0].components", "distribution.splits.test.distribution",
     "distribution.splits.test.distribution.combinations[0].ranges.comp4", "training.epochs", "training.hidden_dims",
     "training.hidden_dims[0]", "training.model_type", "training.learning_rate", "training.n_bins",
-    "analysis.plot_config", "analysis.plot_config.x_component", "analysis.n_data_seeds",
+    "analysis.plot_config", "analysis.plot_config.x_component", "analysis.plot_config.names", "analysis.n_data_seeds",
     "analysis.variations", "analysis.variations.other", "analysis", "training.",
     ".training", "training..epochs", "training.epochs[0]", "spectra.lines[", "spectra.lines[99999999999999999999]",
     "spectra.lines.[0].width", "pair", "methods", "analysis.variations.other.pair",

@@ -98,6 +98,7 @@ def test_physical_quantities_have_their_units_and_nothing_else_has_one(extension
         ("TrainingConfig", "hidden_dims", "list of at most 64 whole numbers from 1 to 65536", "[]"),
         ("TrainingConfig", "learning_rate", "number above 0, at most 1e9", None),
         ("TrainingConfig", "seed", "whole number from 0 to 4,294,967,295", "nothing"),
+        ("AnalysisConfig", "plot_config.names", "name, by label", "{}"),
         ("AnalysisConfig", "variations", "changes, by name", "{}"),
     ],
 )
@@ -287,6 +288,17 @@ def test_the_citation_file_is_valid() -> None:
     assert f'version = "{cff["version"]}"' in project
     assert f'license = "{cff["license"]}"' in project
     assert f'name = "{cff["authors"][0]["name"]}"' in project
+
+
+def test_every_reference_is_cited_on_a_page() -> None:
+    entries = re.findall(r"^@\w+\{([^,]+),", (BOOK / "references.bib").read_text(encoding="utf-8"), re.M)
+    cited = {
+        name
+        for text in PROSE.values()
+        for group in re.findall(r"\{cite:\w+\}`([^`]*)`", text)
+        for name in group.split(",")
+    }
+    assert set(entries) == cited
 
 
 # --- figures and equations

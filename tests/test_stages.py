@@ -99,7 +99,10 @@ TRAIN_SPLIT = {"train": {"n_samples": 120, "distribution": combinations([], ["co
         ({"training": {"epochs": 3}}, {"network", "oracle", "analysis"}),
         ({"training": {"input_transform": "log"}}, {"network", "oracle", "analysis"}),
         ({"training": {"device": "cpu", "num_workers": 4, "log_every_n_step": 9}}, set()),
-        ({"analysis": {"plot_config": {"x_component": 6, "y_component": 4}}}, set()),
+        (
+            {"analysis": {"plot_config": {"x_component": 6, "y_component": 4, "names": {"comp6": "the $broad one"}}}},
+            set(),
+        ),
         ({"analysis": {"plot_config": {"x_component": 6, "y_component": 1}}}, {"analysis"}),
         ({"meta": {"training_seed": [123, 124, 125]}}, {"analysis"}),
         ({"meta": {"data_seed": [42, 43]}}, set()),

@@ -278,6 +278,12 @@ def test_the_record_is_the_configuration_with_paths_to_its_neighbors(tmp_path: P
         ({"a": {"b": [1, {"c": 2}]}}, {"a": {"b": [1, {"c": 3}]}}, "a.b[1].c is 2 there and 3 here"),
         ({"a": [1]}, {"a": [1, 2]}, "a is [1] there and [1, 2] here"),
         ({"a": {"b": 1}}, {"a": 1}, "a is {'b': 1} there and 1 here"),
+        ({"plot_config": {"names": {"a": "b"}, "x": 1}}, {"plot_config": {"x": 1}}, None),
+        (
+            {"plot_config": {"names": {"a": "b"}, "x": 1}},
+            {"plot_config": {"x": 2}},
+            "plot_config.x is 1 there and 2 here",
+        ),
     ],
 )
 def test_first_difference(old: Any, new: Any, difference: str | None) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib import colors
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
@@ -22,7 +21,7 @@ OTHER_SETS = ("#009E73", "#56B4E9", "#0072B2", "#D55E00", DARK)
 
 
 @base.styled
-def gap(report: pd.DataFrame) -> Figure:
+def gap(report: pd.DataFrame, names: base.Names = None) -> Figure:
     """Draw ID and OOD error side by side, a panel a component, a row a method, with the Cramér-Rao bounds."""
     table = base.positive(report, "mse_median", "mse_low", "mse_high", "crlb")
     components, methods = list(table["component"].unique()), list(table["method"].unique())
@@ -36,27 +35,26 @@ def gap(report: pd.DataFrame) -> Figure:
             number = f"{value:#.2g}".removesuffix(".")  # 0.10, not 0.1
             base.note(ax, value, place, number, color, ha="center", offset=(0, -11 * below), fontsize=8.5)
             ax.plot([row["crlb"], row["crlb"]], [place - 0.15, place + 0.15], zorder=1, **BOUND_LINE)
-        ax.set(title=base.text(component), xlabel="mean squared error", xmargin=0.08)
+        ax.set(title=base.name(component, names), xlabel="mean squared error", xmargin=0.08)
         ax.grid(axis="x", color="#e6e6e6", linewidth=0.7)
     base.log_scale(panels, "x")
     panels[0].set(yticks=range(len(methods)), yticklabels=[base.text(name) for name in methods])
     panels[0].set_ylim(len(methods) - 0.4, -0.6)
     colors_of = {base.split_name(name): base.split_color(name) for name in table["split"].unique()}
     handles = {name: Line2D([], [], marker="o", color=color) for name, color in colors_of.items()}
-    base.legend(figure, handles | {BOUND_NAME: Line2D([], [], **BOUND_LINE)})
+    where = f"{BOUND_NAME} (upper: ID, lower: OOD)" if len(handles) > 1 else BOUND_NAME
+    base.legend(figure, handles | {where: Line2D([], [], **BOUND_LINE)})
     return figure
 
 
 @base.styled
-def test_abundance_mse(truth: ArrayLike, squared_error: ArrayLike, reported: base.Pair) -> Figure:
+def test_abundance_mse(
+    truth: ArrayLike, squared_error: ArrayLike, reported: base.Pair, names: base.Names = None
+) -> Figure:
     """Draw the test plane colored by error, a panel a component: the median in each hexagon.
 
-    Parameters
-    ----------
-    truth : array, shape (N, 2)
-        True abundances of the two components.
-    squared_error : array, shape (N, 2)
-        Squared error of each spectrum and component, for instance the median over seeds.
+    `truth` holds the true abundances and `squared_error` a value a spectrum, for instance the median over seeds; both
+    are ``(N, 2)``.
     """
     points, errors = np.asarray(truth, float), np.maximum(np.asarray(squared_error, float), 1e-12)
     errors = np.where(np.isfinite(errors), errors, np.nan)
@@ -67,7 +65,7 @@ def test_abundance_mse(truth: ArrayLike, squared_error: ArrayLike, reported: bas
     medians = np.concatenate([np.ma.filled(cell.get_array(), np.nan) for cell in cells])
     medians = medians[np.isfinite(medians)] if np.isfinite(medians).any() else np.ones(1)
     norm = colors.LogNorm(medians.min(), max(medians.max(), 1.01 * medians.min()))
-    x, y = (base.text(label, 20) for label in reported)
+    x, y = (base.name(label, names, 20) for label in reported)
     for ax, cell, label in zip(panels, cells, (x, y), strict=True):
         cell.set_norm(norm)
         ax.set(title=f"error in {label}", xlabel=f"true {x}", box_aspect=1)
@@ -77,14 +75,16 @@ def test_abundance_mse(truth: ArrayLike, squared_error: ArrayLike, reported: bas
 
 
 @base.styled
-def prediction_analysis(predictions: Mapping[str, tuple[ArrayLike, ArrayLike]], reported: base.Pair) -> Figure:
+def prediction_analysis(
+    predictions: Mapping[str, tuple[ArrayLike, ArrayLike]], reported: base.Pair, names: base.Names = None
+) -> Figure:
     """Draw predicted against true abundance: a row a component, a column a split, a dot a spectrum and seed.
 
     `predictions` maps a split's name to its truth, ``(N, 2)``, and what all seeds predict, ``(S, N, 2)``.
     """
     figure, panels = base.panels(6.0, 2, len(predictions))
     pairs = [(np.asarray(truth, float), np.asarray(values, float)) for truth, values in predictions.values()]
-    end, labels = base.reach(*(truth for truth, _ in pairs)), [base.text(label, 16) for label in reported]
+    end, labels = base.reach(*(truth for truth, _ in pairs)), [base.name(label, names, 16) for label in reported]
     for column, name, (truth, values) in zip(panels.T, predictions, pairs, strict=True):
         for k, (ax, label) in enumerate(zip(column, labels, strict=True)):
             true, dots = np.broadcast_to(truth[:, k], values.shape[:2]).ravel(), values[:, :, k].ravel()
@@ -99,33 +99,29 @@ def prediction_analysis(predictions: Mapping[str, tuple[ArrayLike, ArrayLike]], 
 
 @base.styled
 def beliefs(
-    truth: ArrayLike, probability: ArrayLike, held: Sequence[str], reported: base.Pair, ax: Axes | None = None
+    truth: ArrayLike, probability: ArrayLike, held: Sequence[str], reported: base.Pair, names: base.Names = None
 ) -> Figure:
-    """Draw the plane of true abundances, each spectrum colored by the set of components it is believed to hold.
+    """Draw the plane of true abundances ``(N, 2)``, each spectrum colored by its most probable set of components.
 
-    Parameters
-    ----------
-    truth : array, shape (N, 2)
-        True abundances of the two components.
-    probability : array, shape (N, H)
-        What is believed about each of H sets; spectra without a belief are left out.
-    held : sequence of str
-        Names of the sets: "nothing" is gray, "comp10 alone" has the color of comp10, others have further colors.
+    `probability` is ``(N, H)``, of the H sets that `held` names: "nothing" is gray, "comp10 alone" has the color of
+    comp10, others have further colors. Spectra without a probability are left out.
     """
     points, belief = np.asarray(truth, float), np.asarray(probability, float)
-    figure, panel = base.panel(4.6, ax)
+    figure, panel = base.panel(4.6)
     known = np.isfinite(np.hstack([points, belief])).all(axis=1)
     points, most = points[known], belief[known].argmax(axis=1)
     own = {"nothing": MUTED} | {f"{name} alone": color for name, color in zip(reported, COMPONENT_COLORS, strict=True)}
     look = dict(zip([name for name in held if name not in own], cycle(OTHER_SETS), strict=False)) | own
+    alone = {f"{label} alone": f"{base.name(label, names, 18)} alone" for label in reported}
     handles: dict[str, Any] = {}
     for k, name in enumerate(held):
         dots, color = points[most == k], look[name]
         if len(dots):  # an empty line that is not clipped claims room in the corner of the page
             panel.plot(*dots.T, "o", color=color, markersize=3.5, alpha=0.75, markeredgewidth=0, clip_on=False)
-        handles[f"{base.text(name)} ({len(dots):,})"] = Line2D([], [], linestyle="none", marker="o", color=color)
-    end, (x, y) = base.reach(points), map(base.text, reported)
+        handles[f"{alone.get(name) or base.text(name)} ({len(dots):,})"] = Line2D(
+            [], [], linestyle="none", marker="o", color=color
+        )
+    end, (x, y) = base.reach(points), (base.name(label, names) for label in reported)
     panel.set(xlim=(0, end), ylim=(0, end), box_aspect=1, xlabel=f"true {x}", ylabel=f"true {y}")
-    place = figure if ax is None else panel
-    base.legend(place, handles, title="what is believed (and of how many spectra)")
+    base.legend(figure, handles, title="most probable set of lines (number of spectra)")
     return figure

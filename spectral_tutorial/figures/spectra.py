@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, colors
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
@@ -18,42 +17,42 @@ from spectral_tutorial.physics import WIEN_NM_K, World, add_noise, continuum, lo
 
 
 @base.styled
-def spectral_lines(world: World, reported: Sequence[str] = (), ax: Axes | None = None) -> Figure:
+def spectral_lines(world: World, reported: Sequence[str] = (), names: base.Names = None) -> Figure:
     """Draw every line's strength x profile on its own row, by center: absorption hangs, emission stands.
 
-    Names are at the left, strengths at the right; the lines in `reported` wear their components' colors.
+    The lines in `reported` have their components' colors. Narrow and in large type: it can be read on a phone.
     """
-    figure, ax = base.panel(1.0 + 0.24 * len(world.labels), ax)
+    figure, ax = base.panel(1.0 + 0.28 * len(world.labels), width=5.2)
     order = np.argsort(-world.wavelength[world.profiles.argmax(axis=1)], kind="stable")
     chosen, strongest = dict(zip(reported, COMPONENT_COLORS, strict=False)), np.abs(world.strength).max() or 1.0
-    right: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "fontsize": 8.5}
     for row, k in enumerate(order):
         strength, color = world.strength[k], chosen.get(world.labels[k], MUTED)
         curve = row + 0.85 * strength / strongest * world.profiles[k]
         alpha = 0.8 if world.labels[k] in chosen else 0.15 if strength > 0 else 0.5
         ax.fill_between(world.wavelength, row, curve, color=color, alpha=alpha, linewidth=0)
         ax.plot(world.wavelength, curve, color=base.ink(color), linewidth=0.8)
-        base.note(ax, 1.0, row, f"{strength:+.2g}".replace("-", "\N{MINUS SIGN}"), color, **right)
-    base.note(ax, 1.0, len(order), "strength", ha="center", offset=(9, 0), **right)
-    ax.set_yticks(range(len(order)), [base.text(world.labels[k]) for k in order])
+    ax.set_yticks(range(len(order)), [base.name(world.labels[k], names) for k in order])
     ax.tick_params(axis="y", length=0)
+    ax.tick_params(labelsize=12)
+    ax.locator_params(axis="x", nbins=5)
     ax.spines["left"].set_visible(False)
-    ax.set(xlabel="wavelength (nm)", xlim=world.wavelength[[0, -1]], ylim=(-1.0, len(order) + 0.2))
+    ax.set(xlim=world.wavelength[[0, -1]], ylim=(-1.0, len(order)))
+    ax.set_xlabel("wavelength (nm)", fontsize=12)
     return figure
 
 
 @base.styled
-def diverse_samples(spectra: Spectra, world: World, reported: Sequence[str] = (), count: int = 6) -> Figure:
-    """Draw the first `count` spectra, three a row, each with the continuum of its own temperature dashed."""
-    count, columns = min(count, len(spectra)), min(3, len(spectra))
-    rows = np.arange(count // columns * columns).reshape(-1, columns)
-    return _sample_grid(spectra, rows, PALE, world, reported)
+def diverse_samples(spectra: Spectra, world: World, reported: Sequence[str] = (), names: base.Names = None) -> Figure:
+    """Draw the first six spectra, three a row, each with the continuum of its own temperature dashed."""
+    columns = min(3, len(spectra))
+    rows = np.arange(min(6, len(spectra)) // columns * columns).reshape(-1, columns)
+    return _sample_grid(spectra, rows, PALE, world, reported, names)
 
 
 @base.styled
-def continua(wavelength: ArrayLike, temperatures: Sequence[float], ax: Axes | None = None) -> Figure:
+def continua(wavelength: ArrayLike, temperatures: Sequence[float]) -> Figure:
     """Draw black bodies of several temperatures (K), with Wien's peak marked where it is on the grid (nm)."""
-    figure, ax = base.panel(3.0, ax)
+    figure, ax = base.panel(3.0)
     grid = np.asarray(wavelength, float)
     shades = colormaps["inferno"](np.linspace(0.7, 0.2, len(temperatures)))
     for curve, temperature, shade in zip(continuum(grid, temperatures), temperatures, shades, strict=True):
@@ -67,7 +66,9 @@ def continua(wavelength: ArrayLike, temperatures: Sequence[float], ax: Axes | No
 
 
 @base.styled
-def composition(world: World, temperature: float, abundance: ArrayLike, reported: Sequence[str] = ()) -> Figure:
+def composition(
+    world: World, temperature: float, abundance: ArrayLike, reported: Sequence[str] = (), names: base.Names = None
+) -> Figure:
     """Draw one spectrum taken apart: flux is continuum x factors, log flux the sum of their logarithms.
 
     `abundance` has shape ``(L,)``; the lines that are present are drawn, the reported ones in their colors.
@@ -77,7 +78,7 @@ def composition(world: World, temperature: float, abundance: ArrayLike, reported
     parts = [("continuum", log_continuum(world.wavelength, temperature)[0], MUTED, "--", 1.5)]
     for k in np.flatnonzero(amounts):
         color = chosen.get(world.labels[k], "#56B4E9")
-        parts.append((base.text(world.labels[k]), world.line_log_factors(amounts)[0, k], color, "-", 1.8))
+        parts.append((base.name(world.labels[k], names), world.line_log_factors(amounts)[0, k], color, "-", 1.8))
     with np.errstate(divide="ignore"):  # a star too cold to shine
         parts.append(("together", np.log(world.mean_flux(temperature, amounts)[0]), DARK, "-", 2.2))
     figure, (panels,) = base.panels(3.2, columns=2, sharey=False)
@@ -94,7 +95,14 @@ def composition(world: World, temperature: float, abundance: ArrayLike, reported
 
 
 @base.styled
-def wing(world: World, temperature: float, x_label: str, y_label: str, levels: Sequence[float] = (0, 0.5, 1)) -> Figure:
+def wing(
+    world: World,
+    temperature: float,
+    x_label: str,
+    y_label: str,
+    levels: Sequence[float] = (0, 0.5, 1),
+    names: base.Names = None,
+) -> Figure:
     """Draw what line y of abundance 1 does to flux (left) and log flux (right), beside several amounts of x.
 
     The upper panels show the spectrum with y (solid) and without (dashed), the lower ones their difference.
@@ -109,18 +117,16 @@ def wing(world: World, temperature: float, x_label: str, y_label: str, levels: S
     log_flux = np.log(flux, out=np.full_like(flux, np.nan), where=flux > 0)
     figure, panels = base.panels(4.4, 2, 2, sharey=False)
     for (above, below), name, curves in zip(panels.T, ("flux", "log flux"), (flux, log_flux), strict=True):
-        for i, color in enumerate(colormaps["RdPu"](np.linspace(0.4, 1.0, n))):
+        for i, color in enumerate(colormaps["RdPu"](np.linspace(0.5, 1.0, n))):
             # in log flux the curves coincide: thinner and thinner, so that each is seen below the next
             width = 6.0 * 0.5**i if name == "log flux" else 1.8
             above.plot(grid, curves[n + i], color=color)
             above.plot(grid, curves[i], "--", color=color, linewidth=1.0)
             below.plot(grid, curves[n + i] - curves[i], color=color, linewidth=width)
-        above.set(ylabel=name, title="In flux it shrinks" if name == "flux" else "In log flux it does not")
+        above.set(ylabel=name, title="In flux the change shrinks" if name == "flux" else "In log flux it does not")
         below.set(xlabel="wavelength (nm)", ylabel=f"change in {name}")
-    title = f"{base.text(y_label)} beside {base.text(x_label)} of abundance"
-    base.legend(
-        figure, {f"{level:g}": line for level, line in zip(levels, panels[1, 0].lines, strict=True)}, title=title
-    )
+    handles = {f"{level:g}": line for level, line in zip(levels, panels[1, 0].lines, strict=True)}
+    base.legend(figure, handles, title=f"abundance of {base.name(x_label, names)}")
     return figure
 
 
@@ -140,23 +146,23 @@ def noise_levels(
 
 
 @base.styled
-def train_samples(spectra: Spectra, world: World, reported: Sequence[str]) -> Figure:
-    """Draw training spectra, two of each combination, with their own continua, marking the reported lines."""
-    return _combinations(spectra, base.split_color("train"), world, reported)
+def samples(
+    spectra: Spectra, split: str, world: World, reported: Sequence[str] = (), names: base.Names = None
+) -> Figure:
+    """Draw spectra of a split: two of each combination, a column each (four at most); six of one that is alone."""
+    held, which = np.unique(spectra.abundance > 0, axis=0, return_inverse=True)
+    kinds = np.argsort(held.sum(axis=1), kind="stable")[:4]
+    groups = [np.flatnonzero(which.reshape(-1) == kind) for kind in kinds]
+    rows = np.resize(groups[0], (2, 3)) if len(groups) == 1 else np.array([np.resize(g, 2) for g in groups]).T
+    return _sample_grid(spectra, rows, base.split_color(split), world, reported, names)
 
 
 @base.styled
-def test_samples(spectra: Spectra, world: World, reported: Sequence[str]) -> Figure:
-    """Draw test spectra as :func:`train_samples` draws them."""
-    return _combinations(spectra, base.split_color("test"), world, reported)
-
-
-@base.styled
-def abundance_scatter(splits: Mapping[str, Spectra], reported: base.Pair) -> Figure:
+def abundance_scatter(splits: Mapping[str, Spectra], reported: base.Pair, names: base.Names = None) -> Figure:
     """Draw the plane of the two reported abundances, one panel a split, one dot a spectrum."""
     figure, (panels,) = base.panels(2.35, columns=len(splits))
     end = base.reach(*(spectra.of(*reported) for spectra in splits.values()))
-    x, y = (base.text(label, 72 // max(4, len(splits))) for label in reported)
+    x, y = (base.name(label, names, 72 // max(4, len(splits))) for label in reported)
     for ax, (name, spectra) in zip(panels, splits.items(), strict=True):
         points, color = spectra.of(*reported), base.split_color(name)
         ax.plot(*points.T, ".", color=color, markersize=3, alpha=0.5, markeredgewidth=0, clip_on=False)
@@ -171,10 +177,10 @@ def abundance_scatter(splits: Mapping[str, Spectra], reported: base.Pair) -> Fig
 
 
 @base.styled
-def marginals(splits: Mapping[str, Spectra], reported: base.Pair) -> Figure:
+def marginals(splits: Mapping[str, Spectra], reported: base.Pair, names: base.Names = None) -> Figure:
     """Draw each abundance where present (same marginals), and which are present together (another joint)."""
     figure, (panels,) = base.panels(2.9, columns=3, width_ratios=(1, 1, 1.4), sharex=False, sharey=False)
-    (x, y), thick = (base.text(label, 12) for label in reported), 0.8 / len(splits)
+    (x, y), thick = (base.name(label, names, 12) for label in reported), 0.8 / len(splits)
     end, handles = base.reach(*(spectra.of(*reported) for spectra in splits.values())), {}
     for i, (name, spectra) in enumerate(splits.items()):
         points, color = spectra.of(*reported), base.split_color(name)
@@ -198,15 +204,17 @@ def marginals(splits: Mapping[str, Spectra], reported: base.Pair) -> Figure:
     return figure
 
 
-def _sample_grid(spectra: Spectra, rows: NDArray[Any], color: str, world: World, reported: Sequence[str]) -> Figure:
+def _sample_grid(
+    spectra: Spectra, rows: NDArray[Any], color: str, world: World, reported: Sequence[str], names: base.Names
+) -> Figure:
     """Spectra `rows` (2-D), each with its own continuum and a mark above each reported line that it holds."""
     figure, panels = base.panels(0.55 + 1.75 * len(rows), *rows.shape)
     for ax, row in zip(panels.flat, rows.flat, strict=True):
         ax.plot(spectra.wavelength, spectra.flux[row], color=color, linewidth=0.6)
         own = continuum(spectra.wavelength, spectra.temperature[row])[0]
         ax.plot(spectra.wavelength, own, color=DARK, linestyle="--", linewidth=1.1)
-        names = [spectra.labels[k] for k in np.flatnonzero(spectra.abundance[row])]
-        held = " + ".join(names[:2] + ([f"{len(names) - 2} more"] if len(names) > 2 else [])) or "no line"
+        found = [(names or {}).get(label := spectra.labels[k], label) for k in np.flatnonzero(spectra.abundance[row])]
+        held = " + ".join(found if len(found) < 3 else [found[0], f"{len(found) - 1} more"]) or "no line"
         facts = f"{spectra.temperature[row]:,.0f} K, noise {spectra.noise_level[row]:.0%}"
         ax.set_title(f"{base.text(held, 84 // rows.shape[1])}\n{facts}", fontsize=9)
         for label, mark in zip(reported, COMPONENT_COLORS, strict=False):
@@ -220,12 +228,3 @@ def _sample_grid(spectra: Spectra, rows: NDArray[Any], color: str, world: World,
     for ax in panels[:, 0]:
         ax.set_ylabel("flux")
     return figure
-
-
-def _combinations(spectra: Spectra, color: str, world: World, reported: Sequence[str]) -> Figure:
-    """Two spectra of each combination, a column each (four at most); six of a combination that is alone."""
-    held, which = np.unique(spectra.abundance > 0, axis=0, return_inverse=True)
-    kinds = np.argsort(held.sum(axis=1), kind="stable")[:4]
-    groups = [np.flatnonzero(which.reshape(-1) == kind) for kind in kinds]
-    rows = np.resize(groups[0], (2, 3)) if len(groups) == 1 else np.array([np.resize(g, 2) for g in groups]).T
-    return _sample_grid(spectra, rows, color, world, reported)
