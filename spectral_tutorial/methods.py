@@ -52,6 +52,15 @@ COMPOSED = "composed"
 DRAWS = 4096
 """Abundances that are drawn from a person's own function to see how far they go."""
 
+TOLD = SINGLE, PAIRS, COMBINATION, RULE, PHYSICS = (
+    "single lines only",
+    "other pairs of lines",
+    "the combination too",
+    "one rule of physics",
+    "all of the physics",
+)
+"""What a method may have been allowed to know: the groups of a figure, in their order."""
+
 RANK = 256
 """Principal components that the linear estimators look at; fixed, not chosen."""
 
@@ -84,15 +93,17 @@ class Method:
         Spectra that it learns from besides.
     core : bool
         Whether a plain ``run`` computes it, or only ``run --all`` and the chapter that shows it.
-    combinations, physics : str
-        What it was allowed to know, in a word or two for tables: of held-out combinations, and of physics.
+    title : str
+        What it is called in a figure.
+    told : str
+        What it was allowed to know, one of ``TOLD``.
     """
 
     split: str = "train"
     shown: Shown | None = None
     core: bool = False
-    combinations: str = "none"
-    physics: str = "none"
+    title: str = ""
+    told: str = SINGLE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,37 +275,38 @@ def _choose_decoder(task: Task) -> list[dict[str, Any]]:
     return sorted(tried, key=lambda row: -float(row["log_likelihood"]))
 
 
-def _intervention(
-    shown: Shown | None = None, combinations: str = "none", physics: str = "none", **changes: Any
-) -> Network:
+def _intervention(title: str, shown: Shown | None = None, told: str = SINGLE, **changes: Any) -> Network:
     """Make a network that is looked at where its training begins and where it ends."""
     ends = {"checkpoint_by": "ratio", "checkpoint_ratio": 1.0}
-    return Network(shown=shown, changes={**changes, **ends}, n_seeds=5, combinations=combinations, physics=physics)
+    return Network(shown=shown, changes={**changes, **ends}, n_seeds=5, title=title, told=told)
+
+
+def _shown(count: int) -> Network:
+    """Make a network that sees this many spectra with the held-out combination."""
+    return _intervention(f"network, {count} shown", Shown("combinations", count), COMBINATION)
 
 
 METHODS: Mapping[str, Network | Estimator] = {
-    "network": Network(core=True),
-    "oracle": Network(split="oracle_train", core=True, combinations="1 in 4"),
-    "fooled": Network(training=ORIGINAL_TRAINING, n_seeds=32),
-    "network_flux": _intervention(input_transform="standardize"),
-    "dropout": _intervention(dropout_rate=0.1),
-    "some_pairs": _intervention(Shown("some_pairs"), "other pairs"),
-    "all_pairs": _intervention(Shown("all_pairs"), "other pairs"),
-    "shown_4": _intervention(Shown("combinations", 4), "4"),
-    "shown_16": _intervention(Shown("combinations", 16), "16"),
-    "shown_64": _intervention(Shown("combinations", 64), "64"),
-    "shown_256": _intervention(Shown("combinations", 256), "256"),
-    "composed": _intervention(Shown(COMPOSED), physics="factors multiply"),
-    "ridge_flux": Estimator(fit=partial(_ridge, log=False)),
-    "ridge_log": Estimator(fit=partial(_ridge, log=True)),
-    "local": Estimator(fit=_local, physics="where lines are"),
-    "observer": Estimator(fit=_observer, physics="all of it"),
-    "observer_oracle": Estimator(
-        fit=_observer, split="oracle_train", combinations="that they occur", physics="all of it"
-    ),
-    "synthesis": Estimator(fit=_synthesis, physics="all of it"),
-    "decoder": Estimator(fit=_decoder, choose=_choose_decoder, physics="logarithms add"),
-    "decoder_flat": Estimator(fit=_flat_decoder, physics="logarithms add"),
+    "network": Network(core=True, title="network"),
+    "oracle": Network(split="oracle_train", core=True, title="network, 1 in 4 (oracle)", told=COMBINATION),
+    "fooled": Network(training=ORIGINAL_TRAINING, n_seeds=32, title="network, careless"),
+    "network_flux": _intervention("network on flux", input_transform="standardize"),
+    "dropout": _intervention("network with dropout", dropout_rate=0.1),
+    "some_pairs": _intervention("network, 10 other pairs", Shown("some_pairs"), PAIRS),
+    "all_pairs": _intervention("network, all other pairs", Shown("all_pairs"), PAIRS),
+    "shown_4": _shown(4),
+    "shown_16": _shown(16),
+    "shown_64": _shown(64),
+    "shown_256": _shown(256),
+    "composed": _intervention("network, composed stars", Shown(COMPOSED), RULE),
+    "ridge_flux": Estimator(fit=partial(_ridge, log=False), title="linear, flux"),
+    "ridge_log": Estimator(fit=partial(_ridge, log=True), title="linear, log flux"),
+    "local": Estimator(fit=_local, title="windows at the lines", told=RULE),
+    "observer": Estimator(fit=_observer, title="ideal observer", told=PHYSICS),
+    "observer_oracle": Estimator(fit=_observer, split="oracle_train", title="observer, true belief", told=PHYSICS),
+    "synthesis": Estimator(fit=_synthesis, title="synthesis", told=PHYSICS),
+    "decoder": Estimator(fit=_decoder, choose=_choose_decoder, title="decoder", told=RULE),
+    "decoder_flat": Estimator(fit=_flat_decoder, title="decoder, flat continua", told=RULE),
 }
 """Networks first. ``network`` is the configured one; ``oracle`` the same with the held-out combination among its
 training spectra; ``fooled`` has the original's settings over 32 consecutive seeds, enough to meet dead ones. Then
@@ -315,7 +327,7 @@ def get_method(name: str) -> Network | Estimator:
     the place of its last training spectra.
     """
     if found := re.fullmatch(r"network\+([1-9]\d{0,7})", name):
-        return Network(shown=Shown("combinations", int(found[1])), combinations=found[1])
+        return Network(shown=Shown("combinations", int(found[1])), told=COMBINATION)
     if name not in METHODS:
         raise ValueError(f"no method {name!r}; expected one of {', '.join(METHODS)}, or network+N")
     return METHODS[name]

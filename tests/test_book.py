@@ -26,8 +26,8 @@ BOOK = Path(__file__).resolve().parents[1] / "book"
 NOTEBOOKS = sorted(BOOK.rglob("[!.]*.ipynb"))
 COLD_SECONDS, WARM_SECONDS = 660, 180  # what the book may take on two idle cores
 FIRST_FOUR_SECONDS, AGAIN_SECONDS = 300, 90  # and of it its first page and chapters 1 to 4, cold and warm
-WHY_AND_HOW_SECONDS, SWEEP_SECONDS = 180, 120  # and chapters 5 and 6, and the sweep of chapter 7
-PATIENCE = 1 if IDLE else 4  # with one of two cores taken, chapters 5 and 6 were seen to need 390 s
+WHY_AND_HOW_SECONDS, SWEEP_SECONDS = 180, 120  # and chapters 5 to 7, and the sweep of chapter 8
+PATIENCE = 1 if IDLE else 4  # with one of two cores taken, chapters 5 to 7 were seen to need 390 s
 
 notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 light = pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem < "05"], ids=lambda path: path.stem)
@@ -287,7 +287,7 @@ def test_the_book_builds_from_nothing_in_time(
         print(f"\ncold build: {cold_book.seconds:.0f} s, of it {taken}, the sweep {sweep['seconds'].sum():.0f} s")
     assert cold_book.seconds <= PATIENCE * COLD_SECONDS
     assert sum(taken[name] for name in FIRST_FOUR) <= PATIENCE * FIRST_FOUR_SECONDS, taken
-    assert taken["05"] + taken["06"] <= PATIENCE * WHY_AND_HOW_SECONDS, taken
+    assert taken["05"] + taken["06"] + taken["07"] <= PATIENCE * WHY_AND_HOW_SECONDS, taken
     assert sweep["seconds"].sum() <= PATIENCE * SWEEP_SECONDS
 
 

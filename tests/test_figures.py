@@ -37,7 +37,11 @@ METHODS = {  # ID and OOD error; two are tied, the runs of one are all dead
     "oracle": (0.0014, 0.0023),
 }
 COUNTS = {"oracle": 1024, "network": 0, "$shown_4$": 4, "shown_16": 16, "dead": 64, "never run": 5}
-KNOWLEDGE = {"oracle": ("1 in 4", "none"), "$shown_4$": ("$4$", "none"), "network": ("none", "factors multiply")}
+TOLD = {
+    "single $lines": {name: name for name in ("network", "dead", "tied", "dropout")},
+    "nothing of the kind": {"never run": "never run"},
+    "the combination": {"shown_16": "shown_16", "$shown_4$": "$4$ shown", "oracle": "the oracle"},
+}
 LANDMARKS = {"costs $1": 0.083, "costs $2": 0.0833, "predict nothing": 1 / 3}
 STEPS_APART = np.array([1, 10, 100, 1000])
 APART = np.array([[0.0, 1e-7, 1e-6, 1e-2], [0.0, 3e-7, 2e-6, 4e-2], [0.0, 2e-7, 9e-6, 1e-1]])
@@ -121,7 +125,7 @@ def material(pair=PAIR, other=None):
         predictions={k: (truth, truth + rng.normal(0, 0.1, (4, *truth.shape))) for k, truth in truths.items()},
         everything=make_everything(pair, names),
         counts={names.get(name, name): count for name, count in COUNTS.items()},
-        knowledge={names.get(name, name): told for name, told in KNOWLEDGE.items()},
+        told={words: {names.get(n, n): title for n, title in of.items()} for words, of in TOLD.items()},
         landmarks=LANDMARKS | ({other: 0.02} if other else {}),
         ratios=make_ratios(pair, names),
         # one spectrum is undecided, one has no belief
@@ -169,7 +173,7 @@ def drawers(m):
         "beliefs": lambda **k: figures.beliefs(m.truth, m.belief, m.held, m.pair, **k),
         "slope_by_other_abundance": lambda **k: figures.slope_by_other_abundance(m.slopes, m.pair, **k),
         "combinations_shown": lambda **k: figures.combinations_shown(m.everything, m.counts, m.pair[0], **k),
-        "every_method": lambda **k: figures.every_method(m.everything, m.knowledge, m.landmarks, m.pair[0], **k),
+        "every_method": lambda **k: figures.every_method(m.everything, m.told, m.landmarks, m.pair[0], **k),
         "templates": lambda **k: figures.templates(m.world.wavelength, m.learned, m.true, **k),
         "ratios_to_bound": lambda **k: figures.ratios_to_bound(m.ratios, **k),
         "phase_diagram": lambda **k: figures.phase_diagram(m.gaps, "error / $error", **k),
@@ -251,7 +255,7 @@ def test_every_figure_is_a_small_legible_picture_and_leaves_nothing_behind(name)
     assert plt.get_fignums() == []
     picture = Image.open(io.BytesIO(content))
     assert picture.format == "PNG"
-    assert picture.width == {"spectral_lines": 624}.get(name, 864)
+    assert picture.width == {"spectral_lines": 624, "every_method": 576}.get(name, 864)
     assert len(content) < 80_000
     if name not in NO_LABELS:
         assert any(r"\$b\$ < 1" in text for text in words(figure))
@@ -326,7 +330,7 @@ def test_values_without_a_place_on_the_axis_are_left_out(value, caplog):
         assert len(on_paper(figures.gap(table)).axes) == 2
     for table in (everything, M.everything.assign(crlb=value)):
         on_paper(figures.combinations_shown(table, COUNTS, PAIR[0]))
-        on_paper(figures.every_method(table, KNOWLEDGE, LANDMARKS | {"none": value}, PAIR[0]))
+        on_paper(figures.every_method(table, TOLD, LANDMARKS | {"none": value}, PAIR[0]))
     for status in (None, STATUS):
         assert on_paper(figures.training_curves(losses, status)).axes[0].get_ylim() == (0.001, 1)
         on_paper(figures.mse_time_series(runs, PAIR, status))
@@ -647,31 +651,31 @@ def panel_rows(ax):
     return [label.get_text() for label in ax.get_yticklabels()]
 
 
-def test_every_method_has_a_row_the_best_first():
-    (ax,) = figures.every_method(M.everything, KNOWLEDGE, LANDMARKS, PAIR[0], {"oracle": "the $oracle"}).axes
-    order = ["oracle", "shown_16", "$shown_4$", "network", "tied", "dropout", "dead"]
-    assert panel_rows(ax) == [r"the \$oracle", "shown_16", r"\$shown_4\$", *order[3:]]
+def test_every_method_has_a_row_below_what_it_was_told_the_best_first():
+    (ax,) = figures.every_method(M.everything, TOLD, LANDMARKS, PAIR[0]).axes
+    rows = [None, "network", "tied", "dropout", "dead", None, "oracle", "shown_16", "$shown_4$"]
+    single, combination = [r"single \$lines", "network", "tied", "dropout", "dead"], ["the combination", "the oracle"]
+    assert panel_rows(ax) == [*single, *combination, "shown_16", r"\$4\$ shown"]
+    weights = [label.get_fontweight() for label in ax.get_yticklabels()]
+    assert weights == ["normal" if name else "bold" for name in rows]
     assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first row is the upper one
-    for place, name in enumerate(order[:-1]):
-        known, held = METHODS[name]
-        assert drawn(ax, [held], [place])
-        assert drawn(ax, [known], [place])
-        assert drawn(ax, [held / 1.2, held * 1.3], [place] * 2)
+    for place, name in enumerate(rows):
+        if name in METHODS and name != "dead":
+            known, held = METHODS[name]
+            assert drawn(ax, [held], [place])
+            assert drawn(ax, [known], [place])
+            assert drawn(ax, [held / 1.2, held * 1.3], [place] * 2)
     lost = [text for text in ax.texts if text.get_text() == "no live run"]
-    assert [text.xy[1] for text in lost] == [order.index("dead")]
+    assert [text.xy[1] for text in lost] == [rows.index("dead")]
 
 
-def test_what_a_method_was_told_stands_in_its_row():
-    (ax,) = figures.every_method(M.everything, KNOWLEDGE, LANDMARKS, PAIR[0]).axes
-    told = {(text.get_text(), text.xy[1]) for text in ax.texts}
-    assert {("1 in 4", 0), ("none", 0), (r"\$4\$", 2), ("none", 3), ("factors multiply", 3)} <= told
-    assert {"combinations seen", "physics given"} <= {text for text, _ in told}
-    left = {text.get_text(): text.get_position()[0] for text in ax.texts}
-    assert left["combinations seen"] == left["1 in 4"] < left["physics given"] == left["factors multiply"]
+def test_a_method_of_no_group_is_left_out():
+    (ax,) = figures.every_method(M.everything, {"seen": {"oracle": "oracle"}}, {}, PAIR[0]).axes
+    assert panel_rows(ax) == ["seen", "oracle"]
 
 
 def test_the_bound_and_the_landmarks_stand_at_their_errors():
-    (ax,) = figures.every_method(M.everything, {}, LANDMARKS | {"unknown": np.nan, "perfect": 0.0}, PAIR[0]).axes
+    (ax,) = figures.every_method(M.everything, TOLD, LANDMARKS | {"unknown": np.nan, "perfect": 0.0}, PAIR[0]).axes
     upright = {float(line.get_xdata()[0]): line for line in ax.lines if len(set(line.get_ydata())) == 2}
     assert sorted(upright) == pytest.approx([0.00107, *sorted(LANDMARKS.values())])
     bound = upright.pop(0.00107)
@@ -685,14 +689,14 @@ def test_the_bound_and_the_landmarks_stand_at_their_errors():
 
 def test_one_method_no_number_and_no_row_are_drawn():
     lost = M.everything.assign(**dict.fromkeys(("mse_median", "mse_low", "mse_high", "crlb"), np.nan))
-    for table, rows in ((M.everything[M.everything["method"] == "oracle"], 1), (lost, 7), (M.everything[:0], 0)):
-        every = figures.every_method(table, KNOWLEDGE, {}, PAIR[0])
+    for table, rows in ((M.everything[M.everything["method"] == "oracle"], 2), (lost, 9), (M.everything[:0], 0)):
+        every = figures.every_method(table, TOLD, {}, PAIR[0])
         shown = figures.combinations_shown(table, COUNTS, PAIR[0])
         figures.png(every)
         figures.png(shown)
         assert len(panel_rows(every.axes[0])) == rows
-        assert ("Cramér-Rao bound" in words(every)) == ("Cramér-Rao bound" in words(shown)) == (rows == 1)
-        assert words(every).count("no live run") == (7 if rows == 7 else 0)
+        assert ("Cramér-Rao bound" in words(every)) == ("Cramér-Rao bound" in words(shown)) == (rows == 2)
+        assert words(every).count("no live run") == (7 if rows == 9 else 0)
 
 
 def test_templates_lie_on_the_truth():

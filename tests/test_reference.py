@@ -26,6 +26,7 @@ from spectral_tutorial.sweep import SweepFile
 
 BOOK = REPOSITORY / "book"
 REFERENCE = BOOK / "reference"
+NOTEBOOKS = [*BOOK.glob("*.ipynb"), *(BOOK / "appendix").glob("*.ipynb")]
 FILES = {"MetaConfig": sections.MetaConfig, **{m.__name__: m for m in config.SECTIONS.values()}, "SweepFile": SweepFile}
 PHYSICAL = {
     "wavelength_min": "nm",
@@ -50,7 +51,7 @@ def extension(extension: Any) -> Any:
 
 def sources() -> Iterator[tuple[str, str]]:
     """Yield name and prose of each page; of a page that is executed from Markdown, the settings of its cells too."""
-    for path in sorted([*BOOK.glob("*.ipynb"), *BOOK.glob("*.md"), *REFERENCE.glob("*.md")]):
+    for path in sorted([*NOTEBOOKS, *BOOK.glob("*.md"), *REFERENCE.glob("*.md")]):
         if path.suffix == ".ipynb":
             cells = nbformat.read(path, as_version=4).cells
             yield path.stem, "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
@@ -306,7 +307,7 @@ def test_every_reference_is_cited_on_a_page() -> None:
 def figure_names() -> list[str]:
     """Names of all figures of the book, from cells of notebooks and of executed Markdown."""
     names = []
-    for path in BOOK.glob("*.ipynb"):
+    for path in NOTEBOOKS:
         settings = [cell.metadata.get("mystnb", {}) for cell in nbformat.read(path, as_version=4).cells]
         names += [found["figure"]["name"] for found in settings if "figure" in found]
     for text in PROSE.values():

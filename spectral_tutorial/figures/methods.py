@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -57,48 +57,55 @@ def combinations_shown(
 @base.styled
 def every_method(
     report: pd.DataFrame,
-    knowledge: Mapping[str, tuple[str, str]],
+    told: Mapping[str, Mapping[str, str]],
     landmarks: Mapping[str, float],
     component: str,
-    names: Mapping[str, str] | None = None,
-    ax: Axes | None = None,
+    names: base.Names = None,
 ) -> Figure:
-    """Draw ID and OOD error of one component, a row a method, the best first, beside what each was told.
+    """Draw ID and OOD error of one component, a row a method, in groups by what each was told; the best first in each.
 
     Parameters
     ----------
-    knowledge : mapping
-        Method to two short texts: the combinations it saw, the physics it was given.
+    told : mapping
+        What was told, to the methods that were told it, each with the name it is shown under; others are left out.
     landmarks : mapping
         Name to mean squared error, for instance of a constant prediction.
     component : str
         Which error to draw.
-    names : mapping, optional
-        Method to the name it is shown under.
     """
-    table = base.positive(report[report["component"] == component], *ERRORS, "crlb")
-    rows = table[table["split"] == "test"].set_index("method").sort_values("mse_median", kind="stable")
-    known = table[table["split"] == "val"].set_index("method")["mse_median"].reindex(rows.index)
+    titles = {method: title for group in told.values() for method, title in group.items()}
+    table = report[(report["component"] == component) & report["method"].isin(list(titles))]
+    table = base.positive(table, *ERRORS, "crlb")
+    found = table[table["split"] == "test"].set_index("method").sort_values("mse_median", kind="stable")
+    known = table[table["split"] == "val"].set_index("method")["mse_median"].reindex(found.index)
+    records = found.to_dict("index")
+    lines: list[tuple[str, str | None]] = []  # words at the left, and the method of a row, none for a heading
+    for heading, group in told.items():
+        rows = [(titles[method], str(method)) for method in found.index if method in group]
+        lines += [(heading, None), *rows] if rows else []
     places = {BOUND_NAME: _bound(table)} | dict(landmarks)
     marks = sorted((x, name) for name, x in places.items() if 0 < x < np.inf)
-    figure, panel = base.panel(1.1 + 0.235 * (len(rows) + len(marks)), ax)
+    figure, panel = base.panel(1.1 + 0.235 * (len(lines) + len(marks)))
+    figure.set_figwidth(4.8)  # its words can then be read on a phone as well
     for i, (x, name) in enumerate(marks):
         # the name ends at its line, and lines further right are longer: nothing crosses
         top = -1.3 - 0.9 * i
         look = BOUND_LINE if name == BOUND_NAME else LANDMARK_LINE
-        panel.plot([x, x], [len(rows) - 0.4, top - 0.4], zorder=1, **look)
+        panel.plot([x, x], [len(lines) - 0.4, top - 0.4], zorder=1, **look)
         base.note(panel, x, top, base.text(name), look["color"], offset=(-4, 0), ha="right", fontsize=8.5)
-    for place, (id_error, row) in enumerate(zip(known, rows.to_dict("records"), strict=True)):
-        _method_row(panel, place, id_error, row)
-    panel.set(xlim=_log_limits(table, *places.values()), xscale="log", ylim=(len(rows) - 0.4, -1.3 - 0.9 * len(marks)))
-    panel.set_xlabel(f"mean squared error of {base.text(component)}")
-    panel.set_yticks(range(len(rows)), [base.text((names or {}).get(name, name)) for name in rows.index])
+    for place, (_, method) in enumerate(lines):
+        if method is not None:
+            _method_row(panel, place, known[method], records[method])
+    panel.set(xlim=_log_limits(table, *places.values()), xscale="log")
+    panel.set(ylim=(len(lines) - 0.4, -1.3 - 0.9 * len(marks)), xlabel=f"MSE of {base.name(component, names)}")
+    panel.set_yticks(range(len(lines)), [base.text(words) for words, _ in lines])
+    for label, (_, method) in zip(panel.get_yticklabels(), lines, strict=True):
+        label.set_fontweight("bold" if method is None else "normal")
     panel.tick_params(axis="y", length=0)
     panel.spines["left"].set_visible(False)
-    _columns(panel, [knowledge.get(name, ("", "")) for name in rows.index])
     hollow, filled = (Line2D([], [], linestyle="none", **look) for look in (HOLLOW, FILLED))
     handles = {base.split_name("val"): hollow, f"{base.split_name('test')}, with quartiles": filled}
-    base.legend(figure if ax is None else panel, handles)
+    base.legend(figure, handles)
     return figure
 
 
@@ -239,14 +246,3 @@ def _method_row(ax: Axes, place: int, id_error: float, row: Mapping[Any, Any]) -
     if not np.isfinite(row["mse_median"]):
         right: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "ha": "right", "fontsize": 8.5}
         base.note(ax, 1.0, place, "no live run", MUTED, offset=(-4, 0), **right)
-
-
-def _columns(ax: Axes, told: Sequence[tuple[str, str]]) -> None:
-    """Write two columns of texts right of the panel: the combinations that each row's method saw, and the physics."""
-    left = 12.0
-    for heading, texts in zip(("combinations seen", "physics given"), zip(*told, strict=True), strict=False):
-        words: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "offset": (left, 0), "fontsize": 8.5}
-        base.note(ax, 1.0, -1.3, heading, MUTED, **words)
-        for place, told_here in enumerate(texts):
-            base.note(ax, 1.0, place, base.text(told_here), PALE if told_here == "none" else DARK, **words)
-        left += 12.0 + 5.0 * max(len(heading), *(len(base.text(words)) for words in texts))  # points
