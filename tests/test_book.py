@@ -30,7 +30,7 @@ WHY_AND_HOW_SECONDS, SWEEP_SECONDS = 180, 120  # and chapters 5 to 7, and the sw
 PATIENCE = 1 if IDLE else 4  # with one of two cores taken, chapters 5 to 7 were seen to need 390 s
 
 notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-light = pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem < "05"], ids=lambda path: path.stem)
+light = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def cells(path: Path, kind: str = "code") -> list[Any]:
