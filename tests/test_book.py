@@ -87,10 +87,10 @@ def test_chapter_keeps_to_its_budget(path: Path) -> None:
 
 
 def prose(path: Path) -> str:
-    """Return what a chapter tells: without questions, solutions, formulas and code, a word for each number and name."""
+    """Return what a chapter tells: without questions, exercises, formulas and code; numbers and names are one word."""
     text = "\n\n".join(cell.source for cell in cells(path, "markdown"))
     text = re.sub(r"^:::\{solution-start\}.*?^:::\{solution-end\}\n:::$", "", text, flags=re.M | re.S)
-    text = re.sub(r"^(:::|```)\{(question|math)\}.*?^\1$", "", text, flags=re.M | re.S)
+    text = re.sub(r"^(:::|```)\{(question|exercise|math)\}.*?^\1$", "", text, flags=re.M | re.S)
     text = re.sub(r"^```(text|sh)?\n.*?^```$", "", text, flags=re.M | re.S)
     text = re.sub(r"^(:::|```).*$|^:\w+:.*$", "", text, flags=re.M)  # fences and options
     text = re.sub(r"\{glue:text\}`[^`]*`", "1", text)
