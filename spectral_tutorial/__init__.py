@@ -12,7 +12,7 @@ The main path::
 
 A module imports only from those before it in this list: cores, reading, sections, config, physics, splits, data,
 models, training, estimators, methods, limits, analysis, predictions, figures, store, folder, stages, plots,
-variations, experiment, sweep, explorers, cli.
+variations, experiment, executors, sweep, explorers, cli.
 """
 
 import importlib

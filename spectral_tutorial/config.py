@@ -1,8 +1,9 @@
 """What an experiment is: the five YAML files as validated, frozen models.
 
 :func:`load` turns the path of a meta file into a :class:`Config`; what comes later reads that object, never a
-file. What cannot be used raises :class:`ConfigError`, one sentence long: file, key path, what was found and
-what would be valid. A field's description ends such a sentence and is what the reference page shows.
+file. What cannot be used raises :class:`ConfigError`, here as in every method, before anything is written: one sentence
+with file, key path, what was found and what would be valid. A field's description ends such a sentence and is what the
+reference page shows.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pydantic import BaseModel
 from spectral_tutorial.reading import (
     ConfigError,
     config_error,
-    is_file,
+    existing_file,
     load_yaml,
     one_of,
     plain,
@@ -34,9 +35,9 @@ from spectral_tutorial.sections import (
     DistributionConfig,
     FunctionDistribution,
     MetaConfig,
-    ReadOnly,
     SpectraConfig,
     TrainingConfig,
+    read_only,
 )
 
 __all__ = ["SECTIONS", "Config", "ConfigError", "load", "load_yaml"]
@@ -57,8 +58,6 @@ class Config:
 
     Attributes
     ----------
-    meta, spectra, distribution, training, analysis
-        The five files.
     directory : Path
         Absolute folder of the meta file; relative paths and ``module:function`` are looked up from here.
     file : str
@@ -112,7 +111,7 @@ class Config:
                 found, expected = f"{show(name)}, the label of another line", "a name of its own for each line"
             if label not in labels or name in set(labels) - {label}:
                 raise config_error(self.meta.analysis_config_path, at, found, expected)
-        return ReadOnly({label: given.get(label, label) for label in labels})
+        return read_only({label: given.get(label, label) for label in labels})
 
     def _label(self, key: str) -> str:
         chosen, labels = getattr(self.analysis.plot_config, key), self.spectra.labels
@@ -138,21 +137,16 @@ class Config:
         return replace(self, folder=resolve_path(folder, Path.cwd(), key="", file="exp_dir"))
 
     def with_training(self, **changes: Any) -> Config:
-        """Return a copy with other keys of the training file, validated like the file."""
-        return self._with_sections(training=self.training.model_dump(exclude_unset=True) | changes)
+        """Return a copy with other keys of the training file, see :meth:`with_changes`."""
+        return self.with_changes({f"training.{key}": value for key, value in changes.items()})
 
-    def with_meta(self, **changes: Any) -> Config:
-        """Return a copy with other keys of the meta file, the seeds for instance, validated like the file."""
-        return self._with_sections(meta=self.meta.model_dump(exclude_unset=True) | changes)
-
-    def _with_sections(self, **sections: Any) -> Config:
-        """Return a copy with other content of some files; NumPy's values in it are taken for what they are."""
+    def _with_sections(self, sections: Mapping[str, Any]) -> Config:
+        """Return a copy with other sections, validated; NumPy's values are taken for what they are."""
         valid: dict[str, Any] = {}
         for name, data in sections.items():
             file = self.file if name == "meta" else getattr(self.meta, f"{name}_config_path")
             valid[name] = validate(SECTIONS[name], plain(data, file), file)
-        other = "meta" in valid and valid["meta"].exp_dir != self.meta.exp_dir
-        return replace(self, **valid, folder=None if other else self.folder)
+        return replace(self, **valid)
 
     def with_changes(self, changes: Mapping[str, Any]) -> Config:
         """Return a copy that differs in some keys, validated like the files.
@@ -163,18 +157,13 @@ class Config:
             New values by dotted key, the section first: ``training.epochs``, ``spectra.lines[3].width``,
             ``distribution.splits.test.n_samples``. The key ``pair`` takes two labels, see :meth:`with_pair`, and is
             applied last.
-
-        Raises
-        ------
-        ConfigError
-            If a key leads nowhere or a value cannot be used.
         """
         nests = {name: getattr(self, name).model_dump(mode="json", exclude_unset=True) for name in SECTIONS}
-        for key, value in changes.items():
-            if key != "pair":
-                _put(nests, key, value)
-        touched = {key.split(".")[0] for key in changes} - {"pair"}
-        changed = self._with_sections(**{name: nests[name] for name in nests if name in touched})
+        dotted = {key: value for key, value in changes.items() if key != "pair"}
+        for key, value in dotted.items():
+            _put(nests, key, value)
+        touched = {key.split(".")[0] for key in dotted}
+        changed = self._with_sections({name: nests[name] for name in SECTIONS if name in touched})
         return changed.with_pair(changes["pair"]) if "pair" in changes else changed
 
     def with_pair(self, pair: Sequence[str]) -> Config:
@@ -195,22 +184,16 @@ class Config:
                     one["ranges"] = {swap.get(label, label): limits for label, limits in one["ranges"].items()}
         analysis = self.analysis.model_dump(mode="json", exclude_unset=True)
         analysis["plot_config"] |= dict(zip(("x_component", "y_component"), new, strict=True))
-        return self._with_sections(distribution=splits, analysis=analysis)
+        return self._with_sections({"distribution": splits, "analysis": analysis})
 
     def variation(self, name: str) -> Config:
-        """Return the configuration of one of the ``variations`` of analysis.yaml.
-
-        Raises
-        ------
-        ConfigError
-            If there is none of that name, or one of its values cannot be used.
-        """
+        """Return the configuration of one of the ``variations`` of analysis.yaml."""
         changes, file = self.analysis.variations, self.meta.analysis_config_path
         if name not in changes:
             raise config_error(file, "variations", show(name), f"{one_of(changes, name)}; or changes beside a new name")
-        without = replace(self, analysis=self.analysis.model_copy(update={"variations": ReadOnly({})}))
+        asked = {key: value for key, value in changes[name].items() if key != "methods"}
         try:
-            return without.with_changes({key: value for key, value in changes[name].items() if key != "methods"})
+            return self.with_changes({"analysis.variations": {}, **asked})
         except ConfigError as problem:
             raise ConfigError(f"{file}: variations.{name}: {problem}") from None
 
@@ -220,41 +203,30 @@ class Config:
 
 
 def load(meta_path: str | Path) -> Config:
-    """Read a meta file and the four files that it names.
-
-    Raises
-    ------
-    ConfigError
-        When a file is missing or anything in it cannot be used. Nothing has been written then.
-    """
+    """Read a meta file and the four files that it names."""
     file = str(meta_path)
     meta = validate(MetaConfig, load_yaml(meta_path), file)
     directory = Path(meta_path).resolve().parent
     sections: dict[str, Any] = {"meta": meta}
     for name in list(SECTIONS)[1:]:
         key = f"{name}_config_path"
-        path = resolve_path(getattr(meta, key), directory, key=key, file=file)
-        if not is_file(path):
-            expected = "the path of a YAML file, relative to the meta file"
-            raise config_error(file, key, f"{show(getattr(meta, key))}, where there is no file", expected)
-        sections[name] = validate(SECTIONS[name], load_yaml(path, getattr(meta, key)), getattr(meta, key))
+        named = getattr(meta, key)
+        path = existing_file(named, directory, key=key, file=file)
+        sections[name] = validate(SECTIONS[name], load_yaml(path, named), named)
     return Config(directory=directory, file=file, **sections)
 
 
-def _put(nest: Any, key: object, value: Any) -> None:
+def _put(nest: Any, key: str, value: Any) -> None:
     """Put a value at a dotted key of nested mappings and lists; a last step may be new, the steps to it may not."""
-    found = re.findall(r"[^.\[\]]+|\[\d+\]", key) if isinstance(key, str) else []
-    *steps, last = [int(step[1:-1]) if step.startswith("[") else step for step in found or [""]]
-    for place, step in enumerate([*steps, last]):
-        known = range(len(nest)) if isinstance(nest, list) else nest if isinstance(nest, dict) else ()
-        if step not in known and (place < len(steps) or place == 0 or not isinstance(nest, dict)):
-            expected = "SECTION.KEY with a section and a key of the five files, or pair"
-            raise config_error("changes", "", show(key), expected)
-        if place < len(steps):
-            nest = nest[step]
-    if not steps:
-        raise config_error("changes", "", show(key), "SECTION.KEY, not a whole section")
-    nest[last] = value
+    section, *steps = re.sub(r"\[(\d+)\]", r".\1", str(key)).split(".")
+    try:
+        nest, (*steps, last) = nest[section], steps
+        for step in steps:
+            nest = nest[int(step) if isinstance(nest, list) else step]
+        nest[int(last) if isinstance(nest, list) else last] = value
+    except (LookupError, TypeError, ValueError):
+        expected = "SECTION.KEY with a section and a key of the five files, or pair"
+        raise config_error("changes", "", show(key), expected) from None
 
 
 def _check_splits(config: Config) -> None:

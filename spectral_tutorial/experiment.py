@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from spectral_tutorial.methods import METHODS, Fitted, Method, Network, get_meth
 from spectral_tutorial.physics import World
 from spectral_tutorial.plots import PLOTS
 from spectral_tutorial.predictions import Predictions
-from spectral_tutorial.reading import check_name, config_error, show
+from spectral_tutorial.reading import config_error, show, wrong_name
 from spectral_tutorial.sections import TrainingConfig
 from spectral_tutorial.stages import KEPT_SPECTRA, Stages
 from spectral_tutorial.training import Build, State
@@ -91,7 +90,8 @@ class Experiment:
             If the folder holds a variation with other changes.
         """
         config = self.config.variation(name) if changes is None else self.config.with_changes(changes)
-        check_name(name, partial(config_error, "variation", ""), self.config.analysis.variations)
+        if expected := wrong_name(name, self.config.analysis.variations):
+            raise config_error("variation", "", show(name), expected)
         with self._stages.folder.claimed():  # the outer experiment is written down before anything lies in it
             inner = config.in_folder(self.directory / "variations" / name)
         return Experiment(inner, overwrite=self._overwrite, keep_spectra=False)
@@ -123,8 +123,6 @@ class Experiment:
     def splits(self) -> tuple[str, ...]:
         """Names of all splits, ``val`` and ``oracle_train`` included where the file has none."""
         return tuple(self._stages.splits)
-
-    # --- data and training ------------------------------------------------------------------------------------------
 
     def data(self, split: str, *, data_seed: int | None = None) -> Spectra:
         """Return a split's spectra, for the first data seed unless another is named.
@@ -190,8 +188,6 @@ class Experiment:
         Chosen on the splits train and val of the first data seed, and used for all.
         """
         return self._stages.choice(method)
-
-    # --- analysis ---------------------------------------------------------------------------------------------------
 
     def trajectories(self, method: str = "network") -> pd.DataFrame:
         """Error, bias and slope at every checkpoint of every run (columns ``analysis.TRAJECTORY_COLUMNS``)."""

@@ -1,4 +1,4 @@
-"""Reading YAML strictly, and saying in one sentence what cannot be used.
+"""Reading YAML strictly, and saying in one sentence, a :class:`ConfigError`, what cannot be used.
 
 Knows no key of this project: :mod:`spectral_tutorial.config` has the models that are validated here.
 """
@@ -14,15 +14,12 @@ import reprlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from math import isfinite
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
-from ruamel.yaml.composer import MaxDepthExceededError
 from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.nodes import Node
@@ -154,67 +151,41 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 MOST_VALUES, DEEPEST = 250_000, 50
 """How many values may be read at once, aliases followed, and how deep they may be nested."""
 
-Refuse = Callable[[str, str], Exception]
-
-
-def walk(value: Any, refuse: Refuse) -> Iterator[Any]:
-    """Yield a value and all that is nested in it, unless it holds itself, is nested too deep or grows by aliases.
-
-    `refuse` makes the error to raise, from what was found and what would be valid.
-    """
-    stack, seen = [(value, 0)], 0
-    while stack:
-        (item, depth), seen = stack.pop(), seen + 1
-        if depth > DEEPEST:
-            raise refuse("lists or mappings nested too deeply", f"at most {DEEPEST}, one in the other")
-        if seen > MOST_VALUES:
-            raise refuse("more values", f"at most {MOST_VALUES:,}, those behind aliases counted each time")
-        yield item
-        parts = [part for pair in item.items() for part in pair] if isinstance(item, Mapping) else item
-        stack += [(part, depth + 1) for part in parts] if isinstance(parts, list | tuple) else []
-
 
 def plain(value: Any, file: str) -> Any:
-    """Return a value as `file` would hold it: NumPy's numbers and arrays as numbers and lists."""
+    """Return a value as `file` would hold it, NumPy's numbers and arrays as numbers and lists.
 
-    def convert(part: Any) -> Any:
+    One that holds itself, is nested too deep or grows by aliases is refused.
+    """
+    seen = 0
+
+    def copy(part: Any, depth: int) -> Any:
+        nonlocal seen
+        seen += 1
+        if depth > DEEPEST:
+            raise config_error(file, "", "lists or mappings nested too deeply", f"at most {DEEPEST}, one in the other")
+        if seen > MOST_VALUES:
+            expected = f"at most {MOST_VALUES:,}, those behind aliases counted each time"
+            raise config_error(file, "", "more values", expected)
         if isinstance(part, Mapping):
-            return {convert(key): convert(inner) for key, inner in part.items()}
+            return {key: copy(inner, depth + 1) for key, inner in part.items()}
         if isinstance(part, list | tuple):
-            return [convert(inner) for inner in part]
+            return [copy(inner, depth + 1) for inner in part]
         return part.tolist() if hasattr(part, "tolist") else part
 
-    return convert(_bounded(value, file))
-
-
-def _bounded(value: Any, file: str) -> Any:
-    for _ in walk(value, partial(config_error, file, "")):
-        pass
-    return value
+    return copy(value, 0)
 
 
 def check_plain(value: Any) -> Any:
     """Refuse, in a validator, what no file should hold."""
-    for item in walk(value, lambda found, expected: refusal(expected, found=found)):
-        if isinstance(item, str):
-            if any("\ud800" <= letter <= "\udfff" for letter in item):
-                raise refusal("text that a file can hold", found="half a character")
-        elif isinstance(item, float) and not isfinite(item):
-            raise refusal("finite numbers", found=show(item))
-        elif not isinstance(item, Mapping | list | tuple | int | float | None):
-            raise refusal("numbers, text, lists and keys with values", found=show(item))
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError):  # something else, NaN, half a character
+        raise refusal("finite numbers, text that a file can hold, lists and keys with values") from None
     return value
 
 
 # --- YAML and JSON, read strictly
-
-
-class _Refused(MarkedYAMLError):
-    """What is YAML, but not of the plain kind that is read here."""
-
-    def __init__(self, node: Node, found: str, expected: str) -> None:
-        super().__init__(problem=found, problem_mark=node.start_mark)
-        self.expected = expected
 
 
 class _Resolver(Resolver):
@@ -237,71 +208,43 @@ _Resolver.add_implicit_resolver_base("tag:yaml.org,2002:int", _WHOLE, list("-+01
 
 
 class _Constructor(SafeConstructor):
-    """Plain values only: numbers, text, lists and mappings; keys are text, each once."""
+    """Numbers, text, lists and mappings; any other tag is unknown."""
+
+    yaml_constructors = {  # noqa: RUF012
+        tag: make
+        for tag, make in SafeConstructor.yaml_constructors.items()
+        if tag is None or tag.endswith((":null", ":bool", ":int", ":float", ":str", ":seq", ":map"))
+    }
 
     def flatten_mapping(self, node: Node) -> None:
         """Leave ``<<`` alone: merging can grow a small file without bounds."""
 
-    def check_mapping_key(self, node: Node, key_node: Node, mapping: Any, key: Any, value: Any) -> bool:
-        if not isinstance(key, str):
-            raise _Refused(key_node, "a key that is not text", "text")
-        if key in mapping:
-            raise _Refused(key_node, f"the key {show(key)} twice", "each key once")
-        return True
-
-    def refuse_tag(self, node: Node) -> NoReturn:
-        raise _Refused(node, f"the tag {show(str(node.tag))}", "plain YAML without tags")
-
-
-_Constructor.yaml_constructors = {
-    f"tag:yaml.org,2002:{kind}": SafeConstructor.yaml_constructors[f"tag:yaml.org,2002:{kind}"]
-    for kind in ("null", "bool", "int", "float", "str", "seq", "map")
-} | {None: _Constructor.refuse_tag}
-
 
 def parse(content: bytes, file: str) -> Any:
-    """Return what a YAML document holds, in bounds (see :func:`walk`); ConfigError names `file` if it is not plain."""
+    """Return what a YAML document holds, in bounds (see :func:`plain`); ConfigError names `file` if it is not plain."""
     expected = "a YAML file with keys and values"
     yaml = YAML(typ="safe", pure=True)
-    yaml.Resolver, yaml.Constructor, yaml.max_depth = _Resolver, _Constructor, DEEPEST
+    yaml.Resolver, yaml.Constructor = _Resolver, _Constructor
     yaml.composer.warn_double_anchors = False
     try:
         data = yaml.load(content.decode("utf-8-sig"))
-    except MaxDepthExceededError:
-        raise config_error(file, "", "lists or mappings nested too deeply", expected) from None
     except MarkedYAMLError as problem:
         line = f"line {problem.problem_mark.line + 1}" if problem.problem_mark else ""
-        if isinstance(problem, _Refused):
-            raise config_error(file, line, str(problem.problem), problem.expected) from None
-        raise config_error(file, line, f"text that is not YAML ({problem.problem})", expected) from None
+        found = f"text that is not plain YAML ({str(problem.problem)[:200]})"
+        raise config_error(file, line, found, expected) from None
     except Exception as problem:  # the library assumes that a tag fits its value, that an escape is a character...
         raise config_error(file, "", f"what cannot be read ({problem})", expected) from None
-    return _bounded(data, file)
-
-
-def is_file(path: Path) -> bool:
-    """Whether a file is there; a name that no file can have, or a closed folder, is a no."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+    return plain(data, file)
 
 
 def load_yaml(path: str | Path, file: str | None = None) -> dict[str, Any]:
-    """Read a YAML file that holds one mapping; `file` is how messages name it.
-
-    Raises
-    ------
-    ConfigError
-        When the file cannot be read, is not plain YAML, repeats a key or holds anything but a mapping.
-    """
+    """Read a YAML file that holds one mapping; `file` is how messages name it."""
     file, expected = file or str(path), "a YAML file with keys and values"
-    if not is_file(Path(path)):
-        raise config_error(file, "", "no such file", expected)
     try:
         content = Path(path).read_bytes()
-    except OSError as problem:
-        raise config_error(file, "", f"what cannot be read ({problem})", expected) from None
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise config_error(file, "", f"what cannot be read ({reason})", expected) from None
     data = parse(content, file)
     if not isinstance(data, dict):
         raise config_error(file, "", show(data), expected)
@@ -311,32 +254,23 @@ def load_yaml(path: str | Path, file: str | None = None) -> dict[str, Any]:
 def load_json(path: Path) -> Any:
     """Read a JSON file of the program's own, in the same bounds; OSError or ValueError where it is damaged."""
     try:
-        data = json.loads(path.read_bytes())
+        return plain(json.loads(path.read_bytes()), str(path))
     except RecursionError:
         raise config_error(path, "", "lists or mappings nested too deeply", "a JSON file of this program") from None
-    return _bounded(data, str(path))
 
 
 # --- Names, paths and code that a file points to
 
 
-def check_name(name: object, refuse: Refuse, others: Iterable[str] = ()) -> str:
-    """Return a name that can be a folder's on every system, beside `others`; `refuse` makes the error of any other."""
+def wrong_name(name: object, others: Iterable[str] = ()) -> str | None:
+    """Say what would be a name that can be a folder's on every system, beside `others`; None where this one is."""
     expected = "a name of at most 60 letters, digits, _ and -"
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,60}", name):
-        raise refuse(show(name), expected)
+        return expected
     if re.fullmatch(r"con|prn|aux|nul|(com|lpt)\d", name.lower()):
-        raise refuse(show(name), f"{expected} that is no device on Windows")
-    if twin := next((other for other in others if other != name and other.lower() == name.lower()), None):
-        raise refuse(show(name), f"a name that differs from {twin} in more than capital letters")
-    return name
-
-
-def check_names(named: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Refuse, in a validator, keys that cannot be the names of folders in one place."""
-    for name in named:
-        check_name(name, lambda found, expected, at=name: refusal(expected, at, found=found), named)  # type: ignore[misc]
-    return named
+        return f"{expected} that is no device on Windows"
+    twin = next((other for other in others if other != name and other.lower() == name.lower()), None)
+    return f"a name that differs from {twin} in more than capital letters" if twin else None
 
 
 def resolve_path(path: str | Path, directory: Path, *, key: str, file: str) -> Path:
@@ -344,11 +278,6 @@ def resolve_path(path: str | Path, directory: Path, *, key: str, file: str) -> P
 
     In a Path, which the program may have made, ``$`` is a character like any other; `key` and `file` say where text
     was written.
-
-    Raises
-    ------
-    ConfigError
-        When ``~`` or ``$NAME`` stand for nothing here, or the path is one that no file can have.
     """
     text = os.path.expanduser(os.path.expandvars(path) if isinstance(path, str) else path)
     if str(text).startswith("~") or (isinstance(path, str) and re.search(r"\$(\w|\{)", str(text))):
@@ -365,16 +294,19 @@ def resolve_path(path: str | Path, directory: Path, *, key: str, file: str) -> P
     return found
 
 
+def existing_file(path: str, directory: Path, *, key: str, file: str) -> Path:
+    """Return where a path leads, see :func:`resolve_path`; ConfigError if there is no file."""
+    found = resolve_path(path, directory, key=key, file=file)
+    if not found.is_file():
+        expected = "the path of a YAML file, relative to this one"
+        raise config_error(file, key, f"{show(path)}, where there is no file", expected)
+    return found
+
+
 def resolve_callable(
     name: str, directory: str | Path, *, key: str = "callable", file: str = "configuration"
 ) -> Callable[..., Any]:
-    """Import ``module:function`` or ``module:Class``, from `directory` first; `key` and `file` say who named it.
-
-    Raises
-    ------
-    ConfigError
-        When the import fails, or what it gives is missing or cannot be called.
-    """
+    """Import ``module:function`` or ``module:Class``, from `directory` first; `key` and `file` say who named it."""
     module, _, attribute = name.partition(":")
     expected = '"module:function" or "module:Class" that can be imported'
     path_before = list(sys.path)
@@ -388,7 +320,7 @@ def resolve_callable(
     finally:
         sys.path[:] = path_before
     own, loaded = Path(directory, *module.split(".")).with_suffix(".py"), getattr(sys.modules[module], "__file__", None)
-    if is_file(own) and loaded and Path(loaded).resolve() != own.resolve():
+    if own.is_file() and loaded and Path(loaded).resolve() != own.resolve():
         reason = f"{show(name)}, where another module of that name is in use already"
         raise config_error(file, key, reason, f"another name for {own.name}")
     if not callable(found):

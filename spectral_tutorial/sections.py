@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copyreg
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic import WrapSerializer as Serializer
 from pydantic import model_validator as validator
 
-from spectral_tutorial.reading import Unit, Valid, check_names, check_plain, one_of, refusal, show
+from spectral_tutorial.reading import Unit, Valid, check_plain, one_of, refusal, show, wrong_name
 
 RESERVED_SPLITS = ("composed", "combinations", "some_pairs", "all_pairs")
 """Splits that the package adds itself, for methods that are shown more than ``train``."""
@@ -19,26 +21,12 @@ RESERVED_SPLITS = ("composed", "combinations", "some_pairs", "all_pairs")
 # --- What the models are made of
 
 
-class ReadOnly(Mapping[str, Any]):
-    """A mapping that cannot be changed and, unlike ``types.MappingProxyType``, can be copied and pickled."""
+def read_only(items: Mapping[str, Any]) -> MappingProxyType[str, Any]:
+    """Return a mapping that cannot be changed."""
+    return MappingProxyType(dict(items))
 
-    def __init__(self, items: Mapping[str, Any]) -> None:
-        self._items = dict(items)
 
-    def __getitem__(self, key: str) -> Any:
-        return self._items[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __hash__(self) -> int:
-        return hash(frozenset(self._items.items()))
-
-    def __repr__(self) -> str:
-        return repr(self._items)
+copyreg.pickle(MappingProxyType, lambda mapping: (read_only, (dict(mapping),)))  # so that processes can exchange them
 
 
 class Part(BaseModel):
@@ -77,13 +65,21 @@ def _check_order(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
-def _check_twice(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    seen: set[Any] = set()
+def check_twice(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Refuse, in a validator, a list that holds a value twice."""
+    seen: set[str] = set()
     for index, value in enumerate(values):
-        if value in seen:
+        if repr(value) in seen:  # a value may be a list, which no set takes
             raise refusal("each of the list once", index, found=f"{show(value)} a second time")
-        seen.add(value)
+        seen.add(repr(value))
     return values
+
+
+def _check_folders(named: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name in named:
+        if expected := wrong_name(name, named):
+            raise refusal(expected, name, found=show(name))
+    return named
 
 
 def _check_component(value: Any) -> Any:
@@ -93,8 +89,8 @@ def _check_component(value: Any) -> Any:
 
 
 _lower = BeforeValidator(lambda word: word.lower() if isinstance(word, str) else word)
-_read_only = (AfterValidator(ReadOnly), Serializer(lambda mapping, handler: handler(dict(mapping))))
-_by_name = (AfterValidator(check_names), *_read_only)
+_read_only = (AfterValidator(read_only), Serializer(lambda mapping, handler: handler(dict(mapping))))
+_by_name = (AfterValidator(_check_folders), *_read_only)
 _CALLABLE = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 
 Plain = Annotated[Any, BeforeValidator(check_plain)]
@@ -104,12 +100,12 @@ NotNegative = Annotated[float, Field(ge=0, le=1e9)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Label = Annotated[str, Field(max_length=200), AfterValidator(_check_text)]
 FilePath = Annotated[str, Field(max_length=4000), AfterValidator(_check_text), Valid("path")]
-Labels = Annotated[tuple[Label, ...], Field(strict=False), AfterValidator(_check_twice), Valid("list of labels")]
+Labels = Annotated[tuple[Label, ...], Field(strict=False), AfterValidator(check_twice), Valid("list of labels")]
 Range = Annotated[tuple[Real, Real], Field(strict=False), AfterValidator(_check_order), Valid("[low, high]")]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 SeedList = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=10_000)]
 _as_list = BeforeValidator(lambda seeds: (seeds,) if type(seeds) is int else seeds)
-Seeds = Annotated[SeedList, _as_list, AfterValidator(_check_twice), Valid("whole number, or list of them")]
+Seeds = Annotated[SeedList, _as_list, AfterValidator(check_twice), Valid("whole number, or list of them")]
 Changes = Annotated[Mapping[str, Plain], *_read_only]
 Units = Annotated[int, Field(ge=1, le=65_536)]
 Component = Annotated[int | str, BeforeValidator(_check_component), Valid("label, or number counted from 1")]
@@ -182,14 +178,11 @@ class SpectraConfig(Part):
 
     def check_flux(self, line: Line, abundance: float) -> str | None:
         """Say which rule a line would break at this abundance: a flux is not negative and not infinite."""
-        depth = line.strength * abundance
-        rule, kept = "of at least -1 (the flux must not be negative)", -1 <= depth <= 50
-        if self.line_law == "beer_lambert":
-            # of any two lines in one place the flux still fits into single precision
-            rule, kept = "from -40 to 40", -40 <= depth <= 40
-        elif depth > 50:
-            rule = "of at most 50"
-        return None if kept else f"strength x abundance {rule}, also at the highest abundance {abundance:g}"
+        # from -1: the flux must not be negative; to 40: that of any two lines in one place fits into single precision
+        low, high = (-40, 40) if self.line_law == "beer_lambert" else (-1, 50)
+        if low <= line.strength * abundance <= high:
+            return None
+        return f"strength x abundance from {low} to {high}, also at the highest abundance {abundance:g}"
 
     @validator(mode="after")
     def _check_together(self) -> SpectraConfig:
@@ -293,13 +286,11 @@ class DistributionConfig(Part):
 
     @validator(mode="after")
     def _check_names(self) -> DistributionConfig:
-        for name in ("train", "test"):
-            if name not in self.splits:
-                raise refusal("the splits train and test at least", "splits", name, found="nothing")
-        for name in self.splits:
-            if name.lower() in RESERVED_SPLITS:
-                expected = f"another name than the package's own splits have: {', '.join(RESERVED_SPLITS)}"
-                raise refusal(expected, "splits", name, found=show(name))
+        if missing := [name for name in ("train", "test") if name not in self.splits]:
+            raise refusal("the splits train and test at least", "splits", missing[0], found="nothing")
+        if taken := [name for name in self.splits if name.lower() in RESERVED_SPLITS]:
+            expected = f"another name than the package's own splits have: {', '.join(RESERVED_SPLITS)}"
+            raise refusal(expected, "splits", taken[0], found=show(taken[0]))
         return self
 
 
@@ -362,9 +353,9 @@ class TrainingConfig(Part):
 
 
 def _check_names(named: Mapping[str, str]) -> Mapping[str, str]:
-    for label, name in named.items():
-        if [*named.values()].count(name) > 1:
-            raise refusal("a name of its own for each line", label, found=f"{show(name)} for two lines")
+    label_of = {name: label for label, name in named.items()}
+    if twice := [label for label, name in named.items() if label_of[name] != label]:
+        raise refusal("a name of its own for each line", twice[0], found=f"{show(named[twice[0]])} for two lines")
     return named
 
 

@@ -1,21 +1,20 @@
 """Which combinations of components a split may contain, and drawing abundances from it.
 
-The whole question of this project is asked here: the *marginal* law of each component is the same in training and
-test, only the *joint* law differs. A split's law is one of the laws of :mod:`spectral_tutorial.sections`.
+The whole question of this project is asked here: the *marginal* distribution of each component is the same in training
+and test, only the *joint* distribution differs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import assert_never
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spectral_tutorial.reading import ConfigError, resolve_callable, show
 from spectral_tutorial.sections import (
-    Combination,
     CombinationDistribution,
     Distribution,
     FunctionDistribution,
@@ -44,27 +43,12 @@ def draw_sampled(sampled: Sampled, n: int, rng: np.random.Generator) -> Array:
 
 
 def draw_abundance(
-    law: Distribution, spectra: SpectraConfig, n: int, rng: np.random.Generator, directory: Path
+    distribution: Distribution, spectra: SpectraConfig, n: int, rng: np.random.Generator, directory: Path
 ) -> Array:
-    """Draw the abundances of `n` spectra from a split's law.
+    """Draw the abundances of `n` spectra, shape ``(n, L)``, zero where a component is absent.
 
-    Parameters
-    ----------
-    law : CombinationDistribution, FunctionDistribution or MixtureDistribution
-        What the split may contain.
-    spectra : SpectraConfig
-        Labels of the lines, and the range of an abundance that is present.
-    n : int
-        Number of spectra.
-    rng : numpy.random.Generator
-        The only source of randomness.
-    directory : Path
-        Folder of the meta file, where a ``module:function`` is looked for first.
-
-    Returns
-    -------
-    array, shape (n, L)
-        Zero where a component is absent.
+    `rng` is the only source of randomness. `directory` is the folder of the meta file, where a ``module:function`` is
+    looked for first.
 
     Raises
     ------
@@ -72,62 +56,58 @@ def draw_abundance(
         If a ``module:function`` cannot be called as ``(n, rng)``, or returns something that is no mapping of known
         labels to `n` finite numbers with which flux is neither negative nor infinite.
     """
-    match law:
-        case CombinationDistribution():
-            return _draw_combinations(law, spectra, n, rng)
-        case FunctionDistribution():
-            return _draw_function(law, spectra, n, rng, directory)
-        case MixtureDistribution():
-            return _draw_mixture(law, spectra, n, rng, directory)
-        case _:
-            assert_never(law)
+    if isinstance(distribution, CombinationDistribution):
+        return _draw_combinations(distribution, spectra, n, rng)
+    if isinstance(distribution, FunctionDistribution):
+        function = resolve_callable(distribution.callable, directory)
+        return _draw_function(function, distribution.callable, spectra, n, rng)
+    weights = np.array([weight for weight, _ in distribution.parts])
+    counts = rng.multinomial(n, weights / weights.sum())
+    drawn = [
+        draw_abundance(part, spectra, int(count), rng, directory)
+        for count, (_, part) in zip(counts, distribution.parts, strict=True)
+        if count  # not every function can make nothing
+    ]
+    return rng.permutation(np.concatenate(drawn), axis=0)
 
 
-def _draw_combinations(law: CombinationDistribution, spectra: SpectraConfig, n: int, rng: np.random.Generator) -> Array:
-    weights = np.array([combination.weight for combination in law.combinations])
+def _draw_combinations(
+    distribution: CombinationDistribution, spectra: SpectraConfig, n: int, rng: np.random.Generator
+) -> Array:
+    weights = np.array([combination.weight for combination in distribution.combinations])
     chosen = rng.choice(len(weights), size=n, p=weights / weights.sum())
     abundance = np.zeros((n, len(spectra.lines)))
     default = spectra.sampling.abundance
-    for place, combination in enumerate(law.combinations):
+    for place, combination in enumerate(distribution.combinations):
         rows = np.flatnonzero(chosen == place)
         for label in combination.components:
             low, high = combination.ranges.get(label, default.range)
-            values = draw_uniform(low, high, default.distribution, len(rows), rng)
-            abundance[rows, spectra.index(label)] = values
+            abundance[rows, spectra.index(label)] = draw_uniform(low, high, default.distribution, len(rows), rng)
     return abundance
 
 
 def _draw_function(
-    law: FunctionDistribution, spectra: SpectraConfig, n: int, rng: np.random.Generator, directory: Path
+    function: Callable[..., Any], name: str, spectra: SpectraConfig, n: int, rng: np.random.Generator
 ) -> Array:
-    abundance = np.zeros((n, len(spectra.lines)))
-    if n == 0:  # a mixture without a draw from it: not every function can make nothing
-        return abundance
-    function = resolve_callable(law.callable, directory, key="callable")
     try:
         drawn = function(n, rng)
     except (Exception, SystemExit) as problem:  # whatever somebody's function raises
         reason = f"{type(problem).__name__}: {str(problem)[:200]}"
         raise ConfigError(
-            f"{law.callable} called with (n, rng) raised {reason}; expected a mapping of label to array."
+            f"{name} called with (n, rng) raised {reason}; expected a mapping of label to array."
         ) from problem
     if not isinstance(drawn, Mapping):
-        raise ConfigError(f"{law.callable} returned {type(drawn).__name__}; expected a mapping of label to array.")
+        raise ConfigError(f"{name} returned {type(drawn).__name__}; expected a mapping of label to array.")
+    abundance = np.zeros((n, len(spectra.lines)))
     for label, values in drawn.items():
         if label not in spectra.labels:
-            raise ConfigError(
-                f"{law.callable} returned the unknown label {show(label)}; expected one of the lines' labels."
-            )
-        if (found := _not_abundances(values, n)) is not None:
-            raise ConfigError(
-                f"{law.callable} returned for {label!r} {found}; expected {n} finite numbers, none negative."
-            )
-        column, line = np.asarray(values, float), spectra.lines[spectra.index(label)]
-        if broken := spectra.check_flux(line, float(column.max())):
-            raise ConfigError(
-                f"{law.callable} returned for {label!r} the abundance {column.max():g}; expected {broken}."
-            )
-        abundance[:, spectra.index(label)] = column
+            raise ConfigError(f"{name} returned the unknown label {show(label)}; expected one of the lines' labels.")
+        if found := _not_abundances(values, n):
+            raise ConfigError(f"{name} returned for {label!r} {found}; expected {n} finite numbers, none negative.")
+        place, column = spectra.index(label), np.asarray(values, float)
+        if broken := spectra.check_flux(spectra.lines[place], float(column.max())):
+            raise ConfigError(f"{name} returned for {label!r} the abundance {column.max():g}; expected {broken}.")
+        abundance[:, place] = column
     return abundance
 
 
@@ -143,21 +123,9 @@ def _not_abundances(values: object, n: int) -> str | None:
         return f"an array of shape {column.shape}"
     if column.dtype.kind not in "biuf":  # not text, complex numbers or objects
         return f"an array of type {column.dtype}"
-    if not np.isfinite(column).all() or (column < 0).any():
-        return f"numbers such as {column[~(np.isfinite(column) & (column >= 0))][0]:g}"
+    if (wrong := column[~(np.isfinite(column) & (column >= 0))]).size:
+        return f"numbers such as {wrong[0]:g}"
     return None
-
-
-def _draw_mixture(
-    law: MixtureDistribution, spectra: SpectraConfig, n: int, rng: np.random.Generator, directory: Path
-) -> Array:
-    weights = np.array([weight for weight, _ in law.parts])
-    counts = rng.multinomial(n, weights / weights.sum())
-    parts = [
-        draw_abundance(part, spectra, int(count), rng, directory)
-        for count, (_, part) in zip(counts, law.parts, strict=True)
-    ]
-    return rng.permutation(np.concatenate(parts), axis=0)
 
 
 def callables(distribution: Distribution) -> list[str]:
@@ -168,34 +136,29 @@ def callables(distribution: Distribution) -> list[str]:
 
 
 def with_combinations(train: Distribution, test: Distribution) -> Distribution:
-    """The training law with the test's combinations added: what the oracle is allowed to see.
+    """The training distribution with the test's combinations added: what the oracle is allowed to see.
 
-    Each combination of the test weighs, on average, as much as one of training. Laws that are functions cannot be
-    taken apart; then half of the spectra come from each.
+    Each combination of the test weighs, on average, as much as one of training. Functions cannot be taken apart; then
+    half of the spectra come from each.
     """
     if not (isinstance(train, CombinationDistribution) and isinstance(test, CombinationDistribution)):
         return MixtureDistribution(parts=((0.5, train), (0.5, test)))
-    scale = _mean_weight(train.combinations) / _mean_weight(test.combinations)
-    added = tuple(c.model_copy(update={"weight": c.weight * scale}) for c in test.combinations)
-    return CombinationDistribution(type="component_combinations", combinations=train.combinations + added)
-
-
-def _mean_weight(combinations: tuple[Combination, ...]) -> float:
-    return float(np.mean([combination.weight for combination in combinations]))
+    seen, new = (float(np.mean([c.weight for c in part.combinations])) for part in (train, test))
+    added = tuple(c.model_copy(update={"weight": c.weight * (seen / new)}) for c in test.combinations)
+    return CombinationDistribution(combinations=train.combinations + added)
 
 
 def complete(splits: Mapping[str, Split]) -> dict[str, Split]:
     """Add ``val`` and ``oracle_train`` where a file, like the original tutorial's, has only ``train`` and ``test``.
 
-    ``val`` follows the training law and is as large as ``test``; ``oracle_train`` follows
+    ``val`` has the training distribution and is as large as ``test``; ``oracle_train`` has that of
     :func:`with_combinations` and is as large as ``train``.
     """
     train, test = splits["train"], splits["test"]
+    shown = with_combinations(train.distribution, test.distribution)
     added = {
         "val": Split(n_samples=test.n_samples, distribution=train.distribution),
-        "oracle_train": Split(
-            n_samples=train.n_samples, distribution=with_combinations(train.distribution, test.distribution)
-        ),
+        "oracle_train": Split(n_samples=train.n_samples, distribution=shown),
     }
     standard = {name: splits.get(name) or added[name] for name in ("train", "val", "test", "oracle_train")}
     return standard | dict(splits)

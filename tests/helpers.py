@@ -53,7 +53,7 @@ def cases(few: int, at_night: int) -> Callable[[Callable[..., None]], Callable[.
 
 
 def combinations(*sets: list[str]) -> dict[str, Any]:
-    """A law of equally frequent combinations, as data_distribution.yaml writes it."""
+    """Equally frequent combinations, as data_distribution.yaml writes it."""
     listed = [{"weight": 1.0, "components": components} for components in sets]
     return {"type": "component_combinations", "combinations": listed}
 

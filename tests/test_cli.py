@@ -171,7 +171,7 @@ TRAINING, META = "configs/training.yaml", "meta_config.yaml"
 BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "unknown key": (append(TRAINING, "epoch: 3\n"), "epoch: found an unknown key"),
     "missing key": (change("training", lambda t: t.pop("epochs")), "epochs: found nothing"),
-    "duplicate key": (append(TRAINING, "epochs: 3\n"), "'epochs' twice"),
+    "duplicate key": (append(TRAINING, "epochs: 3\n"), "found duplicate key"),
     "unknown label": (change("analysis", lambda a: a["plot_config"].update(x_component="comp99")), "comp99"),
     "duplicate label": (change("spectra", lambda s: s["lines"][1].update(label="comp1")), "lines[1].label"),
     "text for a number": (
@@ -198,7 +198,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "no seed": (change("meta", lambda m: m.update(training_seed=[])), "training_seed: found []"),
     "true as a seed": (change("meta", lambda m: m.update(data_seed=[True])), "data_seed[0]: found true"),
     "text instead of YAML": (break_file(TRAINING, "Dear reader,\n"), "training.yaml: found 'Dear reader,'"),
-    "python tags": (break_file(TRAINING, "epochs: !!python/object/apply:os.getcwd []\n"), "without tags"),
+    "python tags": (break_file(TRAINING, "epochs: !!python/object/apply:os.getcwd []\n"), "for the tag"),
     "sampling_code": (
         change(
             "distribution", lambda d: d["splits"]["test"].update(distribution={"type": "sampling_code", "code": "1"})
@@ -207,7 +207,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "no test split": (change("distribution", lambda d: d["splits"].pop("test")), "splits.test: found nothing"),
     "missing config file": (lambda meta: (meta.parent / TRAINING).unlink(), "where there is no file"),
-    "missing meta file": (lambda meta: meta.unlink(), "meta_config.yaml: found no such file"),
+    "missing meta file": (lambda meta: meta.unlink(), "meta_config.yaml: found what cannot be read"),
 }
 
 

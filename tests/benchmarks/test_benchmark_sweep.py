@@ -15,7 +15,7 @@ import yaml
 from helpers import IDLE, SHIPPED
 
 from spectral_tutorial import sweep
-from spectral_tutorial.sweep.executors import Processes
+from spectral_tutorial.executors import Processes
 
 AIM = 1.6
 PAIRS = [["comp10", "comp4"], ["comp13", "comp2"], ["comp5", "comp14"], ["comp9", "comp3"], ["comp12", "comp20"],
