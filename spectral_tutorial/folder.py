@@ -34,6 +34,9 @@ RECORD = {
 }
 """Names of the five files in an experiment's ``configs`` folder."""
 
+ONLY_SHOWN = "plot_config.names"
+"""The key of analysis.yaml that changes figures and nothing that is computed: it may differ."""
+
 ORIGINAL_RECORD = "spectra_config.yaml"
 """A file in ``configs`` by which an experiment of the original tutorial is known."""
 
@@ -154,6 +157,8 @@ def _delete_results(folder: Path) -> None:
 
 def first_difference(old: Any, new: Any, path: str = "") -> str | None:
     """Name the first place where two nests of mappings and lists differ; keys that only `new` has do not count."""
+    if path == ONLY_SHOWN:
+        return None
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         places = (first_difference(old[key], new.get(key), f"{path}.{key}".lstrip(".")) for key in old)
         return next((place for place in places if place), None)
