@@ -124,8 +124,6 @@ class Experiment:
         """Names of all splits, ``val`` and ``oracle_train`` included where the file has none."""
         return tuple(self._stages.splits)
 
-    # --- data and training ------------------------------------------------------------------------------------------
-
     def data(self, split: str, *, data_seed: int | None = None) -> Spectra:
         """Return a split's spectra, for the first data seed unless another is named.
 
@@ -190,8 +188,6 @@ class Experiment:
         Chosen on the splits train and val of the first data seed, and used for all.
         """
         return self._stages.choice(method)
-
-    # --- analysis ---------------------------------------------------------------------------------------------------
 
     def trajectories(self, method: str = "network") -> pd.DataFrame:
         """Error, bias and slope at every checkpoint of every run (columns ``analysis.TRAJECTORY_COLUMNS``)."""

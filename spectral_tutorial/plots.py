@@ -45,8 +45,8 @@ def _answers(experiment: Any) -> dict[str, tuple[NDArray[np.float64], NDArray[np
 PLOTS: Mapping[str, Callable[[Any], matplotlib.figure.Figure]] = {
     "spectral_lines": lambda e: figures.spectral_lines(e.world, e.reported, e.names),
     "diverse_samples": lambda e: figures.diverse_samples(_diverse(e), e.world, e.reported, e.names),
-    "train_samples": lambda e: figures.train_samples(e.data("train"), e.world, e.reported, e.names),
-    "test_samples": lambda e: figures.test_samples(e.data("test"), e.world, e.reported, e.names),
+    "train_samples": lambda e: figures.samples(e.data("train"), "train", e.world, e.reported, e.names),
+    "test_samples": lambda e: figures.samples(e.data("test"), "test", e.world, e.reported, e.names),
     "abundance_scatter": lambda e: figures.abundance_scatter(
         {name: e.data(name) for name in e.splits}, e.reported, e.names
     ),

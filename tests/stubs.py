@@ -33,8 +33,9 @@ NUMBERS = """print("flux", float(exp.data("train").flux.mean()))
 print("loss", float(exp.train().val_loss.iloc[-1]))"""
 FIGURES = {
     "one": ["explorers.SpectrumExplorer(exp)", "explorers.GapExplorer(exp)"],
-    "two": ["explorers.GapExplorer(exp, abundance=[0.2, 0.8])", "explorers.TrajectoryPlayer(exp)"],
+    "two": ["explorers.GapExplorer(exp, ask=True)", "explorers.TrajectoryPlayer(exp)"],
     "three": ["explorers.SpectrumExplorer(exp)"] * 2 + ["explorers.TrainPanel(exp, epochs=1)"],
+    "four": ["explorers.ErrorMap(exp)", "explorers.BeliefExplorer(exp)"],
 }
 """Pages with explorers, and what they show."""
 EDITS = {"physics.py": ("1.438776877e7", "1.45e7"), "explorers/gap.js": ('"New noise"', '"Other noise"')}
@@ -57,7 +58,7 @@ def write_book(folder: Path, pages: Mapping[str, Sequence[Any]], index: str = "#
 
 
 def write_explorers_book(folder: Path) -> None:
-    """Write a book of a small experiment: an index that is executed, a page of two numbers, three with explorers."""
+    """Write a book of a small experiment: an index that is executed, a page of two numbers, four with explorers."""
     shrink(folder / "book", EVIL)
     pages = {"stub": [new_markdown_cell("# Stub\n\nSome words."), new_code_cell(HEAD), new_code_cell(NUMBERS)]}
     for name, sources in FIGURES.items():

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +30,7 @@ WHY_AND_HOW_SECONDS, SWEEP_SECONDS = 180, 120  # and chapters 5 and 6, and the s
 PATIENCE = 1 if IDLE else 4  # with one of two cores taken, chapters 5 and 6 were seen to need 390 s
 
 notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+light = pytest.mark.parametrize("path", [path for path in NOTEBOOKS if path.stem < "05"], ids=lambda path: path.stem)
 
 
 def cells(path: Path, kind: str = "code") -> list[Any]:
@@ -80,6 +84,41 @@ def test_chapter_keeps_to_its_budget(path: Path) -> None:
     to_python = TransformerManager().transform_cell
     nodes = [node for cell in code for node in ast.walk(ast.parse(to_python(cell.source)))]
     assert not any(isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) for node in nodes)
+
+
+def prose(path: Path) -> str:
+    """Return what a chapter tells: without questions, solutions, formulas and code, a word for each number and name."""
+    text = "\n\n".join(cell.source for cell in cells(path, "markdown"))
+    text = re.sub(r"^:::\{solution-start\}.*?^:::\{solution-end\}\n:::$", "", text, flags=re.M | re.S)
+    text = re.sub(r"^(:::|```)\{(question|math)\}.*?^\1$", "", text, flags=re.M | re.S)
+    text = re.sub(r"^```(text|sh)?\n.*?^```$", "", text, flags=re.M | re.S)
+    text = re.sub(r"^(:::|```).*$|^:\w+:.*$", "", text, flags=re.M)  # fences and options
+    text = re.sub(r"\{glue:text\}`[^`]*`", "1", text)
+    text = re.sub(r"\{(?:term|doc)\}`([^`<]*)[^`]*`", r"\1", text)
+    return re.sub(r"(\{[\w:]+\})?`[^`]*`|\$[^$]*\$|\]\([^)]*\)", " x ", text)  # other roles, code, formulas, targets
+
+
+@light
+def test_chapter_is_light_to_read(path: Path) -> None:
+    """Captions do not count: they are read with their figures."""
+    text = prose(path)
+    paragraphs = re.split(r"\n\s*\n|\n(?=- |\d\. |: )", text)
+    assert len(re.findall(r"[\w'-]*\w[\w'-]*", text)) <= 1500
+    assert max(len(paragraph.split()) for paragraph in paragraphs) <= 90
+    assert len(re.findall(r"(?<!\w)\d[\d.,/]*", text)) <= 60
+
+
+@light
+def test_code_that_is_shown_fits_the_page(path: Path) -> None:
+    shown = [cell for cell in cells(path) if not tags(cell) & {"colab", "remove-cell"}]
+    assert [line for cell in shown for line in cell.source.splitlines() if len(line) > 79] == []
+
+
+@light
+def test_folded_code_says_what_it_holds(path: Path) -> None:
+    for cell in cells(path):
+        if "hide-input" in tags(cell):
+            assert cell.metadata["mystnb"]["code_prompt_show"].startswith("Show how")
 
 
 def test_every_figure_has_a_name_a_caption_and_an_alt_text() -> None:
@@ -164,6 +203,23 @@ def test_the_icon_script_holds_the_icons_of_the_pages_and_few_more(built_book: A
     assert len(script) < 200_000
     assert '"magnifying-glass":[' in script
     assert '"magnifying-glass-chart":[' not in script
+
+
+@pytest.mark.nightly
+def test_a_chapter_runs_by_nbconvert_from_another_folder(shipped_run: Any, tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output-dir", str(tmp_path)]
+    chapter = shipped_run.folder / "book" / "01_spectral_lines.ipynb"
+    environment = {**os.environ, "PYTHONPATH": str(shipped_run.folder)}
+    done = subprocess.run([*program, chapter], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    outputs = [output for cell in cells(tmp_path / chapter.name) for output in cell.outputs]
+    texts = [
+        output.data["text/plain"]
+        for output in outputs
+        if "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+    ]
+    assert texts  # what an editor shows that draws no widgets
+    assert all(re.match(r"SpectrumExplorer\(abundance=", text) for text in texts)
 
 
 BROKEN = """# Stub

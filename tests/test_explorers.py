@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -22,11 +23,12 @@ from explorers.small import EVIL, SEEDS, shrink
 
 import spectral_tutorial as st
 from spectral_tutorial import explorers, models
-from spectral_tutorial.explorers import base, gap, packing, readers, sphinx_extension, train
+from spectral_tutorial.explorers import base, error_map, gap, packing, predictors, sphinx_extension, train
 from spectral_tutorial.explorers.train import RANGES, TrainSettings, train_once
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
-FIGURES = (explorers.SpectrumExplorer, explorers.GapExplorer, explorers.TrajectoryPlayer)
+FIGURES = (explorers.SpectrumExplorer, explorers.GapExplorer, explorers.TrajectoryPlayer, explorers.ErrorMap)
+FIGURES += (explorers.BeliefExplorer,)
 every_figure = pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.kind)
 
 
@@ -45,6 +47,12 @@ def exp(tmp_path_factory: pytest.TempPathFactory) -> st.Experiment:
 @pytest.fixture(scope="session")
 def evil(tmp_path_factory: pytest.TempPathFactory) -> st.Experiment:
     return open_small(tmp_path_factory.mktemp("evil") / "book", EVIL)
+
+
+@pytest.fixture(autouse=True)
+def few_stars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep maps of errors quick."""
+    monkeypatch.setattr(error_map, "STARS", 4)
 
 
 @pytest.fixture
@@ -88,6 +96,16 @@ def compute(node: str, folder: Path, exp: st.Experiment, payload: Any, settings:
     return json.loads(done.stdout)
 
 
+def call(node: str, folder: Path, kind: str, *calls: tuple[str, list[Any]]) -> Any:
+    """Results of functions of an explorer's module, in Node."""
+    module, data = folder / f"{kind}.mjs", folder / "calls.json"
+    module.write_text(base.module_text(kind), encoding="utf-8")
+    data.write_text(json.dumps(calls), encoding="utf-8")
+    script = Path(__file__).with_name("explorers") / "call.mjs"
+    done = subprocess.run([node, script, module, data], capture_output=True, encoding="utf-8", check=True)
+    return json.loads(done.stdout)
+
+
 def python_spectra(exp: st.Experiment, settings: Any) -> tuple[Any, Any]:
     abundance = np.zeros((len(settings), len(exp.world.labels)))
     for row, setting in zip(abundance, settings, strict=True):
@@ -99,7 +117,7 @@ def python_spectra(exp: st.Experiment, settings: Any) -> tuple[Any, Any]:
 
 
 def trained_answers(exp: st.Experiment, flux: Any, names: list[str]) -> Any:
-    """Answers (N, readers, 2) of the networks as torch has them, float32, at the last checkpoint."""
+    """Predictions (N, networks, 2) of the networks as torch has them, float32, at the last checkpoint."""
     step, data_seed = int(exp.predictions().steps[-1]), exp.config.meta.data_seed[0]
     inputs = flux.astype(np.float32)
     outputs = exp.outputs(inputs, step=step, data_seed=data_seed)[:, :, exp.world.index(exp.reported)]
@@ -108,17 +126,17 @@ def trained_answers(exp: st.Experiment, flux: Any, names: list[str]) -> Any:
 
 
 def as_shipped(payload: Any, flux: Any) -> Any:
-    """Answers (N, readers, 2) of torch modules that hold the weights as they travel, float64."""
+    """Predictions (N, networks, 2) of torch modules that hold the weights as they travel, float64."""
     answers = []
     transform = payload["transform"]
-    for reader in payload["readers"]:
-        layers = [packing.unpack_layer(layer) for layer in reader["layers"]]
+    for one in payload["predictors"]:
+        layers = [packing.unpack_layer(layer) for layer in one["layers"]]
         modules: list[torch.nn.Module] = []
         for weights, bias in layers:
             linear = torch.nn.Linear(weights.shape[1], weights.shape[0], dtype=torch.float64)
             linear.weight.data, linear.bias.data = torch.from_numpy(weights), torch.from_numpy(bias)
-            modules += [linear, models.ACTIVATIONS[reader["activation"]]()]
-        values = np.log(np.maximum(flux, 1e-6)) if transform["log"] else flux
+            modules += [linear, models.ACTIVATIONS[one["activation"]]()]
+        values = np.log(np.maximum(flux, transform["floor"])) if transform["log"] else flux
         values = (values - np.array(transform["mean"] or 0.0)) / transform["scale"]
         with torch.no_grad():
             answers.append(torch.nn.Sequential(*modules[:-1])(torch.from_numpy(values)).numpy())
@@ -134,18 +152,18 @@ def test_the_page_computes_what_the_package_computes(exp: st.Experiment, node: s
     np.testing.assert_allclose(shown[0], mean, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(shown[1], flux, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(shown[2], as_shipped(payload, flux), rtol=0, atol=1e-5)
-    names = [reader["name"] for reader in payload["readers"]]
+    names = [one["name"] for one in payload["predictors"]]
     np.testing.assert_allclose(shown[2], trained_answers(exp, flux, names), rtol=0, atol=2e-3)
 
 
 @pytest.mark.slow
-def test_the_networks_of_the_book_are_read_as_they_were_trained(built_book: Any, node: str, tmp_path: Path) -> None:
+def test_the_networks_of_the_book_predict_as_they_were_trained(built_book: Any, node: str, tmp_path: Path) -> None:
     shipped = st.Experiment.from_yaml(built_book.folder / "book" / "meta_config.yaml")
     settings, payload = random_settings(shipped), explorers.GapExplorer(shipped).payload
     result = compute(node, tmp_path, shipped, payload, settings)
     _, flux = python_spectra(shipped, settings)
     shown = np.array([answer["answers"] for answer in result["answers"]])
-    names = [reader["name"] for reader in payload["readers"]]
+    names = [one["name"] for one in payload["predictors"]]
     np.testing.assert_allclose(shown, trained_answers(shipped, flux, names), rtol=0, atol=2e-3)
 
 
@@ -154,7 +172,7 @@ def test_a_beer_lambert_world_is_the_same_in_the_page(
 ) -> None:
     other = st.World(**{**vars(exp.world), "law": "beer_lambert"})
     monkeypatch.setattr(type(exp), "world", other)
-    world = {**base.describe_world(exp), "law": "beer_lambert"}
+    world = {**base.describe_world(exp), "line_law": "beer_lambert"}
     monkeypatch.setattr(base, "describe_world", lambda _: world)
     settings = random_settings(exp, 20)
     result = compute(node, tmp_path, exp, None, settings)
@@ -164,15 +182,15 @@ def test_a_beer_lambert_world_is_the_same_in_the_page(
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "tanh"])
 @pytest.mark.parametrize("transform", ["none", "log", "standardize", "log_standardize"])
-def test_every_kind_of_network_is_read(
+def test_every_kind_of_network_predicts_alike(
     exp: st.Experiment, node: str, tmp_path: Path, activation: str, transform: str
 ) -> None:
     torch.manual_seed(1)
     network = models.MLP(exp.config.spectra.n_bins, 2, (7, 5), 0.0, activation)
     state = {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
     fitted = st.data.InputTransform(transform).fit(exp.data("train").flux)
-    reader = {"kind": "network", "name": "a", "activation": activation, "layers": readers._layers(state, [0, 1])}
-    payload = {"readers": [reader], "transform": readers.describe_transform(fitted)}
+    one = {"name": "a", "activation": activation, "layers": predictors._layers(state, [0, 1])}
+    payload = {"predictors": [one], "transform": predictors.describe_transform(fitted)}
     settings = random_settings(exp, 20)
     result = compute(node, tmp_path, exp, payload, settings)
     _, flux = python_spectra(exp, settings)
@@ -183,11 +201,11 @@ def test_every_kind_of_network_is_read(
     np.testing.assert_allclose(shown[:, 0], trained, rtol=0, atol=2e-3)
 
 
-def test_a_linear_map_is_one_more_reader(exp: st.Experiment, node: str, tmp_path: Path) -> None:
+def test_a_linear_map_is_one_more_predictor(exp: st.Experiment, node: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     coefficients, intercept = rng.normal(size=(2, exp.config.spectra.n_bins)) / 100, [0.1, 0.2]
-    linear = explorers.linear_reader("linear map", coefficients, intercept)
-    explorer = explorers.GapExplorer(exp, readers=[linear])
+    linear = explorers.linear_predictor("linear map", coefficients, intercept)
+    explorer = explorers.GapExplorer(exp, predictors=[linear])
     settings = random_settings(exp, 20)
     result = compute(node, tmp_path, exp, explorer.payload, settings)
     _, flux = python_spectra(exp, settings)
@@ -196,18 +214,100 @@ def test_a_linear_map_is_one_more_reader(exp: st.Experiment, node: str, tmp_path
     assert explorer.shown[-1] == "linear map"
     assert explorer.payload_key() != explorers.GapExplorer(exp).payload_key()
     with pytest.raises(ValueError, match="expected each once"):
-        explorers.GapExplorer(exp, readers=[linear, linear])
+        explorers.GapExplorer(exp, predictors=[linear, linear])
 
 
-def test_python_reads_what_the_page_reads(exp: st.Experiment, node: str, tmp_path: Path) -> None:
+def test_python_predicts_what_the_page_predicts(exp: st.Experiment, node: str, tmp_path: Path) -> None:
     explorer = explorers.GapExplorer(exp, abundance=[0.3, 0.8], temperature=4200.0, noise=0.1, draw=7)
     pairs = [[k, value] for k, value in zip(exp.world.index(exp.reported), [0.3, 0.8], strict=True)]
     setting = {"temperature": 4200.0, "noise": 0.1, "draw": 7, "abundances": pairs}
     (answer,) = compute(node, tmp_path, exp, explorer.payload, [setting])["answers"]
     spectrum = explorer.spectrum()
     np.testing.assert_allclose(spectrum.flux[0], answer["flux"], rtol=1e-6)
-    np.testing.assert_allclose(list(explorer.readings().values()), answer["answers"], atol=1e-5)
+    np.testing.assert_allclose(list(explorer.predicted().values()), answer["answers"], atol=1e-5)
     assert spectrum.of(*exp.reported).tolist() == [[0.3, 0.8]]
+
+
+def test_the_map_of_the_page_is_that_of_the_package(exp: st.Experiment, node: str, tmp_path: Path) -> None:
+    explorer = explorers.ErrorMap(exp)
+    methods = list(explorer._runs.values())
+    assert methods == ["network", "shown_4", "shown_16", "shown_64", "oracle"]  # 256 spectra have no room for 256
+    stars = error_map.plane(exp, error_map.abundances(exp))
+    ours = np.stack([error_map.error_over_plane(exp, stars, name, None) for name in methods])
+    (theirs,) = call(node, tmp_path, "error_map", ("unpackMaps", [explorer.payload["maps"]]))
+    np.testing.assert_allclose(np.log10(theirs), np.log10(ours).ravel(), atol=2e-3)
+    start = ours[0].size + ours[0, 0].size  # the second run's y component
+    (top,) = call(node, tmp_path, "error_map", ("worst", [ours.ravel().tolist(), start, error_map.CELLS]))
+    assert (top["y"], top["x"]) == np.unravel_index(ours[1, 1].argmax(), ours[1, 1].shape)
+
+
+def test_the_map_holds_the_errors_of_the_networks_where_the_stars_are(exp: st.Experiment) -> None:
+    grid = error_map.abundances(exp)
+    stars = error_map.plane(exp, grid)
+    y, x, star = 7, 12, 3
+    row = (y * error_map.CELLS + x) * error_map.STARS
+    assert np.allclose(stars.of(*exp.reported)[row + star], [grid[x], grid[y]])
+    cell = stars.take(slice(row, row + error_map.STARS))
+    predicted = exp.outputs(cell.flux, "shown_16")[:, :, exp.world.index(exp.reported)]
+    alive = exp.seed_status("shown_16")["status"].isin(["ok", "unfinished"]).to_numpy()
+    expected = np.median(np.square(predicted - [grid[x], grid[y]]).mean(axis=1)[alive], axis=0)
+    shown = error_map.error_over_plane(exp, stars, "shown_16", None)[:, y, x]
+    np.testing.assert_allclose(shown, expected, rtol=1e-5)
+
+
+def test_a_run_of_the_map_tells_errors_and_combinations(exp: st.Experiment) -> None:
+    explorer = explorers.ErrorMap(exp, runs={"start": ("network", 0), "some": "shown_16"}, run=1)
+    report = exp.gap_report("shown_16").set_index(["component", "split"])["mse_median"]
+    assert explorer.errors() == pytest.approx([report["comp4", "val"], report["comp4", "test"]], rel=1e-3)
+    first, second = explorer.payload["runs"]
+    before = exp.trajectories().query("step == 0 and split == 'test' and component == 'comp10'")["mse"].median()
+    assert first["mse"][0][1] == pytest.approx(before, rel=1e-3)
+    assert first["shown"] == []
+    assert len(second["shown"]) == 16
+    assert np.allclose(second["shown"], exp.data("combinations").of(*exp.reported)[:16], atol=1e-3)
+    explorer.run = 9
+    assert explorer.run == 1
+    with pytest.raises(traitlets.TraitError, match="expected comp10 or comp4"):
+        explorer.component = "comp1"
+    assert explorer.payload_key() != explorers.ErrorMap(exp).payload_key()
+
+
+def test_the_page_believes_what_the_observer_believes(exp: st.Experiment, node: str, tmp_path: Path) -> None:
+    explorer, observer = explorers.BeliefExplorer(exp), copy.copy(exp.estimator("observer_oracle"))
+    payload, both = explorer.payload, observer.present_.all(axis=1)
+    truth = exp.data("test").of(*exp.reported)
+    rows = [int(np.abs(truth - star["truth"]).sum(axis=1).argmin()) for star in payload["stars"]]
+    levels, flux = [*payload["levels"], 0.123], exp.data("test").flux[rows]
+    cases = [(star, belief) for belief in levels for star in range(len(rows))]
+    pages = call(node, tmp_path, "belief", *[("observe", [payload, *case]) for case in cases])
+    for (explorer.star, explorer.belief), page in zip(cases, pages, strict=True):
+        np.testing.assert_allclose(page["prior"], explorer.prior(), atol=1e-12)
+        np.testing.assert_allclose(page["prediction"], explorer.predicted(), atol=1e-9)
+    for belief in (0.0, payload["levels"][17], 0.123, 1.0):
+        shown = pages[len(rows) * levels.index(belief) :][: len(rows)]
+        observer.frequency_ = np.where(both, belief, (1 - belief) * np.array(payload["frequency"]))
+        with np.errstate(divide="ignore"):
+            np.testing.assert_allclose([page["prediction"] for page in shown], observer.predict(flux), atol=1e-5)
+    never = [page["prediction"] for page in pages[: len(rows)]]
+    trained = exp.estimator("observer").predict(flux)
+    np.testing.assert_allclose(never, trained, atol=2e-3)  # what training shows is all that this one believes
+
+
+def test_beliefs_are_said_as_they_are(node: str, tmp_path: Path) -> None:
+    levels = explorers.belief.belief_levels()
+    assert levels[0] == 0
+    assert levels[-1] == 1
+    assert (np.diff(levels) > 0).all()
+    said = call(node, tmp_path, "belief", *[("often", [p]) for p in (0, 1e-12, 0.01, 0.5, 0.9999, 1)])
+    assert said == ["never", "1 in 1,000,000,000,000", "1 in 100", "50.0 %", "> 99.9 %", "always"]
+    assert call(node, tmp_path, "belief", ("share", [0]), ("share", [1e-4])) == ["0 %", "< 0.1 %"]
+
+
+def test_lines_are_called_by_their_names(exp: st.Experiment, evil: st.Experiment) -> None:
+    assert [line["phrase"] for line in base.describe_reported(exp)] == ["the broad line", "the narrow line"]
+    assert base.describe_reported(exp)[1] == {"label": "comp4", "name": "narrow line", "phrase": "the narrow line"}
+    assert base.describe_reported(evil)[1] == {"label": EVIL, "name": EVIL, "phrase": EVIL}
+    assert "the narrow line" in explorers.GapExplorer(exp).description
 
 
 def test_whole_numbers_survive_the_packing() -> None:
@@ -230,7 +330,7 @@ def test_the_noise_is_normal_and_another_in_each_draw() -> None:
 def test_three_seeds_are_chosen_by_their_error(exp: st.Experiment) -> None:
     table = exp.final_errors("network", "test")
     ours = table[table["component"] == exp.reported[1]].sort_values("mse")["training_seed"].tolist()
-    assert readers.extreme_seeds(exp) == {ours[0]: "lowest", ours[1]: "median", ours[3]: "highest"}
+    assert predictors.extreme_seeds(exp) == {ours[0]: "lowest", ours[1]: "median", ours[3]: "highest"}
 
 
 # --- traits -----------------------------------------------------------------------------------------------------------
@@ -333,16 +433,16 @@ def test_scripts_are_named_by_configuration_and_not_by_content(exp: st.Experimen
     assert re.fullmatch(r"gap-[0-9a-f]{10}", first.payload_key())
 
 
-def test_gap_explorer_says_which_networks_it_cannot_read(exp: st.Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gap_explorer_says_which_networks_it_cannot_show(exp: st.Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exp, "config", exp.config.with_training(model_type="cnn"))
     with pytest.raises(ValueError, match="found cnn; expected mlp or linear"):
-        readers.network_readers(exp)
+        predictors.network_predictors(exp)
 
 
-def test_the_readers_of_page_and_python_read_alike(exp: st.Experiment) -> None:
+def test_page_and_python_predict_alike(exp: st.Experiment) -> None:
     payload = explorers.GapExplorer(exp).payload
     flux = exp.data("test").flux[:5].astype(float)
-    ours = [[gap.read(reader, payload["transform"], row) for reader in payload["readers"]] for row in flux]
+    ours = [[gap.predict(one, payload["transform"], row) for one in payload["predictors"]] for row in flux]
     np.testing.assert_allclose(ours, as_shipped(payload, flux), atol=1e-9)
 
 

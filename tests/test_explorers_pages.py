@@ -31,8 +31,13 @@ from spectral_tutorial.explorers import base, sphinx_extension
 pytestmark = pytest.mark.slow
 
 NOISE = ("Identifier 'THEBE_JS_URL' has already been declared", "Got invalid theme mode")
-COUNT = {"one": 2, "two": 2, "three": 2}
-KINDS = {"one": {"spectrum", "gap"}, "two": {"gap", "trajectory"}, "three": {"spectrum"}}
+COUNT = {"one": 2, "two": 2, "three": 2, "four": 2}
+KINDS = {
+    "one": {"spectrum", "gap"},
+    "two": {"gap", "trajectory"},
+    "three": {"spectrum"},
+    "four": {"error_map", "belief"},
+}
 every_page = pytest.mark.parametrize("name", list(FIGURES))
 
 
@@ -138,7 +143,7 @@ def test_a_page_without_explorers_loads_nothing_of_theirs(site: Any) -> None:
 
 
 def test_the_page_has_the_module_text_of_the_notebook(site: Any, exp: st.Experiment) -> None:
-    for figure in (explorers.SpectrumExplorer, explorers.GapExplorer, explorers.TrajectoryPlayer):
+    for figure in (explorers.SpectrumExplorer, explorers.GapExplorer, explorers.TrajectoryPlayer, explorers.ErrorMap):
         script = (site.html / "_static" / "explorers" / f"{figure.kind}.js").read_text(encoding="utf-8")
         assert json.dumps(figure(exp)._esm) in script
     notebook = (site.html / "_sources" / "book" / "one.ipynb").read_text(encoding="utf-8")
@@ -188,6 +193,51 @@ def test_every_control_works_at_both_ends_of_its_range(visit: Callable[..., Visi
         assert root.evaluate(ENDS) == []
     opened.settle()
     assert opened.faults == []
+
+
+OUTSIDE = """async (root) => {
+  // curves that leave their frame, with the sliders at every combination of their ends
+  const inputs = [...root.querySelectorAll("input[type=range]")];
+  const outside = [];
+  for (let which = 0; which < 2 ** inputs.length; which++) {
+    inputs.forEach((input, i) => {
+      input.value = (which >> i) & 1 ? input.max : input.min;
+      input.dispatchEvent(new Event("input", { bubbles: true }));
+    });
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+    for (const chart of root.querySelectorAll("svg.se-chart")) {
+      const frame = chart.querySelector("clipPath rect").getBBox();
+      for (const path of chart.querySelectorAll("g[clip-path] path")) {
+        if (!path.getAttribute("d")) continue;
+        const { x, y, width, height } = path.getBBox();
+        const off = [frame.x - x, frame.y - y, x + width - frame.x - frame.width, y + height - frame.y - frame.height];
+        if (Math.max(...off) > 0.2) outside.push([path.getAttribute("class"), inputs.map(({ value }) => value), off]);
+      }
+    }
+  }
+  return outside;
+}"""
+
+
+@every_page
+def test_no_curve_leaves_its_frame(visit: Callable[..., Visit], name: str) -> None:
+    for root in visit(name).page.locator("[data-mounted]").all():
+        assert root.evaluate(OUTSIDE) == []
+
+
+TOGETHER = """(root) => {
+  const parts = [...root.querySelectorAll("input[type=range], select, .se-chart, .se-strip")];
+  const boxes = parts.map((node) => node.getBoundingClientRect());
+  return Math.max(...boxes.map((box) => box.bottom)) - Math.min(...boxes.map((box) => box.top));
+}"""
+
+
+@every_page
+def test_on_a_phone_sliders_and_what_they_move_are_on_the_screen_together(
+    visit: Callable[..., Visit], name: str
+) -> None:
+    for root in visit(name, viewport={"width": 375, "height": 667}).page.locator("[data-mounted]").all():
+        assert 200 < root.evaluate(TOGETHER) <= 667
 
 
 @every_page
@@ -251,7 +301,7 @@ def test_sliders_and_the_plane_answer_to_touch(visit: Callable[..., Visit]) -> N
 
 
 def rows(figure: Any) -> dict[str, list[float]]:
-    """Return what the table of readings says, by reader."""
+    """Return what the table of predictions says, by network."""
     found = {}
     for row in figure.locator("tbody tr").all():
         cells = [text.replace("\N{MINUS SIGN}", "-") for text in row.locator("td").all_inner_texts()]
@@ -285,13 +335,16 @@ def test_the_plane_answers_with_what_the_trained_networks_say(visit: Callable[..
     assert opened.faults == []
 
 
-def test_places_noise_and_readers_answer(visit: Callable[..., Visit]) -> None:
+def test_lines_noise_and_networks_answer(visit: Callable[..., Visit]) -> None:
     opened = visit("one")
     figure = opened.figure("gap")
-    figure.get_by_role("button", name="comp10 alone").click()
-    opened.settle()
     first = rows(figure)
     assert first["truth"] == [0.6, 0]
+    for name, truth in ((f"Add {EVIL}", [0.6, 0.6]), ("Remove comp10", [0, 0.6]), (f"Remove {EVIL}", [0, 0])):
+        figure.get_by_role("button", name=name, exact=True).click()
+        opened.settle()
+        assert rows(figure)["truth"] == truth
+    first = rows(figure)
     figure.get_by_role("button", name="New noise").click()
     opened.settle()
     assert rows(figure) != first
@@ -302,7 +355,71 @@ def test_places_noise_and_readers_answer(visit: Callable[..., Visit]) -> None:
     for other in figure.get_by_role("checkbox").all():
         other.uncheck()
     opened.settle()
-    assert "No reader is shown." in figure.inner_text()
+    assert "No network is shown." in figure.inner_text()
+    assert opened.faults == []
+
+
+def test_a_question_comes_first_and_its_answer_adds_the_line(visit: Callable[..., Visit], exp: st.Experiment) -> None:
+    opened = visit("two")
+    figure = opened.figure("gap")
+    assert rows(figure)["truth"] == [0.6, 0]
+    question = figure.get_by_role("group", name="A question before you begin")
+    guess = question.get_by_role("button", name="Clearly more")
+    guess.focus()
+    opened.page.keyboard.press("Enter")
+    opened.settle()
+    assert guess.get_attribute("aria-pressed") == "true"
+    assert rows(figure)["truth"] == [0.6, 0.6]
+    explorer = explorers.GapExplorer(exp, abundance=[0.6, 0.6])
+    name = explorer.payload["middle"]
+    shown = round(float(explorer.predicted()[name][1]), 2)
+    said = figure.locator(".se-said").inner_text()
+    assert said.startswith("Yes." if shown > 0.7 else "No.")
+    assert f"{name} predicts {shown:.2f}".replace("-", "\N{MINUS SIGN}") in said
+    assert f"{abs(shown - 0.6):.2f} too {'high' if shown > 0.6 else 'low'}" in said
+    figure.get_by_role("button", name=f"Remove {EVIL}").click()
+    opened.settle()
+    assert figure.locator(".se-said").inner_text() == said  # what was answered stays
+    assert opened.faults == []
+
+
+def test_the_map_shows_the_run_that_is_chosen(visit: Callable[..., Visit], exp: st.Experiment) -> None:
+    opened = visit("four")
+    figure = opened.figure("error_map")
+    picture = figure.locator("image")
+    before = picture.get_attribute("href")
+    figure.get_by_role("slider").focus()
+    for _ in range(2):
+        opened.page.keyboard.press("ArrowRight")
+    figure.get_by_label("Error of").select_option("comp10")
+    opened.settle()
+    assert picture.get_attribute("href") != before
+    assert figure.locator(".se-shown").get_attribute("d").count("M") == 16
+    known, held = explorers.ErrorMap(exp, run=2, component="comp10").errors()
+    said = figure.locator(".se-verdict").inner_text()
+    numbers = re.findall(r"is (\d\.\d+) on .* and (\d\.\d+) on .*: ([\d.]+) times", said)
+    assert [float(text) for text in numbers[0]] == pytest.approx([known, held, held / known], rel=0.06)
+    assert "16 of 256" in said
+    assert opened.faults == []
+
+
+def test_the_belief_moves_the_prediction(visit: Callable[..., Visit], exp: st.Experiment) -> None:
+    opened = visit("four")
+    figure, explorer = opened.figure("belief"), explorers.BeliefExplorer(exp, star=1)
+    figure.get_by_label("Star").select_option("1")
+    said = []
+    for key, belief in (("Home", 0.0), ("End", 1.0)):
+        figure.get_by_role("slider").press(key)
+        opened.settle()
+        explorer.belief = belief
+        said.append(figure.locator(".se-verdict").inner_text().replace("\N{MINUS SIGN}", "-"))
+        numbers = re.findall(r"predicts (-?\d\.\d+) and (-?\d\.\d+):", said[-1])
+        assert [float(text) for text in numbers[0]] == pytest.approx(explorer.predicted().tolist(), abs=0.0051)
+    assert "“never”" in said[0]
+    assert "“always”" in said[1]
+    assert said[0] != said[1]
+    both = figure.get_by_role("row", name="both lines")
+    assert both.locator("td").all_inner_texts() == ["100 %", "100 %"]
     assert opened.faults == []
 
 
@@ -380,7 +497,13 @@ MOVES = """async ([kind, label]) => {
 @pytest.mark.nightly
 @pytest.mark.parametrize(
     ("name", "kind", "label"),
-    [("one", "spectrum", "Temperature"), ("one", "gap", "Abundance of comp10"), ("two", "trajectory", "Checkpoint")],
+    [
+        ("one", "spectrum", "Temperature"),
+        ("one", "gap", "Abundance of comp10"),
+        ("two", "trajectory", "Checkpoint"),
+        ("four", "error_map", "Combinations"),
+        ("four", "belief", "Believed"),
+    ],
 )
 def test_a_move_costs_little(
     visit: Callable[..., Visit], name: str, kind: str, label: str, record_property: Callable[..., None]
@@ -514,8 +637,8 @@ def test_in_jupyterlab_values_go_both_ways(lab: tuple[str, Path], browser: Any) 
     plane.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Shift+ArrowUp")
-    wait_for(lambda: python("gap.abundance") == pytest.approx([0.61, 0.7]))
-    assert python("len(gap.readings())") == 3
+    wait_for(lambda: python("gap.abundance") == pytest.approx([0.61, 0.1]))
+    assert python("len(gap.predicted())") == 3
     text = sphinx_extension.module_text("spectrum")
     assert python("spectrum._esm") == text
     page.get_by_role("button", name="Train").click()

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import venv
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-LOCKED_EXTRAS = ("book", "test", "sweep")  # what the README's two commands need
+LOCKED_EXTRAS = {"requirements-book.txt": ("book",), "requirements.txt": ("book", "test", "sweep")}
+"""The locks of the README's two commands, and the extras that each holds."""
+NEEDED_BY_THE_BOOK = {"beautifulsoup4", "ipykernel", "jsonschema", "nbclient", "nbformat", "packaging"}
+LOCKS = pytest.mark.parametrize("name", LOCKED_EXTRAS)
 
 
 def read(name: str) -> str:
@@ -37,34 +41,83 @@ def project() -> dict[str, Any]:
     return tomllib.loads(read("pyproject.toml"))["project"]
 
 
-@pytest.fixture(scope="module")
-def lock() -> dict[str, Requirement]:
-    pins = [line.split("#")[0].strip() for line in read("requirements.txt").splitlines()]
+def lock(name: str) -> dict[str, Requirement]:
+    pins = [line.split("#")[0].strip() for line in read(name).splitlines()]
     return {canonicalize_name(pin.name): pin for pin in map(Requirement, filter(None, pins))}
 
 
 def pinned(requirement: Requirement) -> str:
-    """Return the one version that a line of the lock allows."""
+    """Return the one version that a line of a lock allows."""
     (specifier,) = requirement.specifier
     assert specifier.operator == "=="
     return specifier.version
 
 
-def test_the_lock_pins_every_direct_dependency_within_its_range(
-    project: dict[str, Any], lock: dict[str, Requirement]
-) -> None:
+@LOCKS
+def test_a_lock_pins_every_direct_dependency_within_its_range(project: dict[str, Any], name: str) -> None:
     extras = project["optional-dependencies"]
-    direct = project["dependencies"] + [line for extra in LOCKED_EXTRAS for line in extras[extra]]
+    direct = project["dependencies"] + [line for extra in LOCKED_EXTRAS[name] for line in extras[extra]]
     for requirement in map(Requirement, direct):
-        version = pinned(lock[canonicalize_name(requirement.name)])
+        version = pinned(lock(name)[canonicalize_name(requirement.name)])
         assert requirement.specifier.contains(version), f"{requirement} is locked at {version}"
 
 
-def test_the_lock_holds_exact_versions_from_public_indexes_and_no_cuda(lock: dict[str, Requirement]) -> None:
-    for name, requirement in lock.items():
+@LOCKS
+def test_a_lock_holds_exact_versions_from_public_indexes_and_no_cuda(name: str) -> None:
+    for package, requirement in lock(name).items():
         assert requirement.url is None
         assert pinned(requirement)
-        assert not name.startswith(("nvidia-", "cuda-", "triton"))
+        assert not package.startswith(("nvidia-", "cuda-", "triton"))
+
+
+def test_the_lock_of_the_book_is_a_part_of_the_whole_without_what_only_tests_need(project: dict[str, Any]) -> None:
+    book, everything = map(lock, LOCKED_EXTRAS)
+    assert {name: pinned(pin) for name, pin in book.items()}.items() <= {
+        name: pinned(pin) for name, pin in everything.items()
+    }.items()
+    for extra in ("test", "sweep"):
+        names = {canonicalize_name(Requirement(line).name) for line in project["optional-dependencies"][extra]}
+        assert not names & set(book) - NEEDED_BY_THE_BOOK, names & set(book)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("python", ["3.12", "3.13"])
+def test_every_pin_has_a_wheel_for_other_pythons(tmp_path: Path, python: str) -> None:
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--no-deps", "--ignore-installed"]
+    other = ["--target", str(tmp_path), "--python-version", python, "--only-binary", ":all:"]
+    done = subprocess.run([*pip, *other, "-r", "requirements.txt"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_version_is_the_same_in_all_places(project: dict[str, Any]) -> None:
+    assert yaml.safe_load(read("CITATION.cff"))["version"] == project["version"]
+    newest = re.search(r"^## (\S+)", read("CHANGELOG.md"), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == project["version"]
+
+
+def test_the_pythons_that_are_named_are_those_of_the_workflow(project: dict[str, Any]) -> None:
+    named = {line.rpartition(" ")[2] for line in project["classifiers"] if "Python :: 3." in line}
+    jobs = yaml.safe_load(read(".github/workflows/book.yml"))["jobs"]
+    tested = {str(row["python"]) for row in jobs["package"]["strategy"]["matrix"]["include"]}
+    assert named == tested
+    assert project["requires-python"] == f">={min(named, key=lambda one: int(one.split('.')[1]))}"
+
+
+@pytest.mark.nightly
+def test_without_a_lock_it_installs_and_runs_the_shipped_files(
+    copy_project: Callable[[], Path], tmp_path: Path
+) -> None:
+    venv.create(tmp_path / "venv", with_pip=True)
+    programs, folder = tmp_path / "venv" / ("Scripts" if sys.platform == "win32" else "bin"), copy_project()
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    for command in (
+        [programs / "python", "-m", "pip", "install", "--quiet", folder],
+        [programs / "spectral-tutorial", "run", folder / "book" / "meta_config.yaml"],
+    ):
+        done = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-4000:]
+    assert (folder / "book" / "exp" / "analysis" / "gap_report.csv").is_file()
 
 
 def test_the_environment_takes_its_versions_from_the_lock(project: dict[str, Any]) -> None:
@@ -72,7 +125,7 @@ def test_the_environment_takes_its_versions_from_the_lock(project: dict[str, Any
     (python,) = (line for line in dependencies if str(line).startswith("python="))
     assert project["requires-python"] == ">=" + python.removeprefix("python=")
     (pip,) = (line["pip"] for line in dependencies if isinstance(line, dict))
-    assert [line for line in pip if not line.startswith("--")] == ["-r requirements.txt", "-e ."]
+    assert [line for line in pip if not line.startswith("--")] == ["-r requirements-book.txt", "-e ."]
     assert [line for line in dependencies if not isinstance(line, dict)] == [python, "pip"]
 
 
@@ -90,9 +143,10 @@ def steps(command: str) -> list[str]:
 def test_ci_runs_the_test_command_of_the_readme() -> None:
     commands = re.findall(r"^\s*(python -m venv \.venv && .*)$", read("README.md"), re.MULTILINE)
     book, tests = sorted(commands, key=lambda command: command.endswith("pytest"))
-    install = [("pip", " install -r requirements.txt "), ("pip", " install --no-deps -e . ")]
-    assert steps(book) == [*install, ("jupyter-book", " build . -W -n --keep-going")]
-    assert steps(tests) == [*install, ("pytest", "")]
+    listed, package = " install -r requirements{}.txt ", ("pip", " install --no-deps -e . ")
+    build = ("jupyter-book", " build . -W -n --keep-going")
+    assert steps(book) == [("pip", listed.format("-book")), package, build]
+    assert steps(tests) == [("pip", listed.format("")), package, ("pytest", "")]
     ci = [(name, arguments.replace(" --quiet", "").strip()) for name, arguments in steps(read(".ci/run"))]
     assert ci == [(name, arguments.strip()) for name, arguments in steps(tests)]
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -16,6 +17,7 @@ from urllib.parse import unquote, urlparse
 import pytest
 from accessibility import grave
 from helpers import IDLE
+from PIL import Image
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +75,29 @@ EXPECTED = """() => {
   return all.length;
 }"""
 
+# Code that a reader has to scroll for: by how much, and the longest line. Code behind a bar of its own may be wider.
+CUT = """() => [...document.querySelectorAll(".cell_input pre")].filter((box) => !box.closest("details.hide"))
+  .map((box) => [box.scrollWidth - box.clientWidth, box.textContent.split("\\n")])
+  .filter(([hidden]) => hidden > 0)
+  .map(([hidden, lines]) => `${hidden} px: ${lines.sort((a, b) => b.length - a.length)[0]}`)"""
+
+# What is lost on paper, and what is there although nobody can press it.
+PAPER = """() => {
+  const all = (query) => [...document.querySelectorAll(query)];
+  const seen = (node) => node.checkVisibility() && node.getBoundingClientRect().height > 0;
+  const text = ".solution > *, .sd-summary-content, .question-reply, .spectral-explorer > img";
+  const bars = ".bd-sidebar, .bd-header, .bd-header-article, .prev-next-footer, main button, main input[type=range]";
+  const wrong = [...all(text).filter((node) => !seen(node)), ...all(bars).filter(seen)];
+  return wrong.map((node) => node.outerHTML.slice(0, 200));
+}"""
+
+FIGURE = ".cell_output figure > img"
+# Figures that are not turned over for the dark page, or pictures that are although they should not.
+UNTURNED = f"""(dark) => [...document.querySelectorAll("main img")].filter((picture) => picture.checkVisibility() &&
+  getComputedStyle(picture).filter.includes("invert") !== (dark && picture.matches("{FIGURE}")))
+  .map((picture) => picture.alt)"""
+GROUND = "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).map(Number)"
+
 MISSED = """() => {
   const names = new Set([...window.visited].map((node) => node.name));
   const reached = ([node, group]) => window.visited.has(node) || (group !== null && names.has(group));
@@ -115,16 +140,38 @@ def grave_findings(page: Any) -> list[str]:
     return [f"{finding['id']}: {node['html'][:200]}" for finding in grave(page) for node in finding["nodes"]]
 
 
+def off_ground(page: Any, dark: bool) -> list[str]:
+    """Return the figures that were left as they are in the dark, or whose ground is not the page's."""
+    found: list[str] = page.evaluate(UNTURNED, dark)
+    for figure in page.locator(FIGURE).all()[:1]:
+        with Image.open(BytesIO(figure.screenshot())) as shot:
+            corner = shot.convert("RGB").getpixel((3, 3))
+        ground = page.evaluate(GROUND)
+        if max(abs(a - b) for a, b in zip(corner, ground, strict=False)) > 2:
+            found.append(f"a figure's ground is {corner}, the page's {ground}")
+    return found
+
+
+def on_paper(page: Any) -> list[str]:
+    """Return what a printed page lacks, and what it should leave out."""
+    page.emulate_media(media="print")
+    return list(page.evaluate(PAPER))
+
+
 # --- one visit --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Visit:
-    """What was found on a page: faults, what axe calls grave, what Tab missed, our bytes, seconds to first paint."""
+    """What was found on a page: faults, what axe calls grave, what Tab missed, figures whose ground is not the page's,
+    code that is cut off, what is wrong on paper, our bytes, seconds to first paint."""
 
     faults: list[str]
     axe: list[str]
     missed: list[str]
+    figures: list[str]
+    cut: list[str]
+    paper: list[str]
     weight: int
     paint: float
 
@@ -158,9 +205,14 @@ def look(context: Any, path: Path, scheme: str, width: int) -> Visit:
     found += faults(state, scheme)
     files = {unquote(urlparse(url).path) for url in loaded if url.startswith("file:")}
     weight = sum(Path(file).stat().st_size for file in files if is_ours(file))
+    once = (scheme, width) == ("light", WIDE)
+    paper = on_paper(page) if once else []  # while all is folded
+    page.emulate_media(media="screen")
     missed = unreachable(page) if scheme == "light" else []
+    figures = off_ground(page, scheme == "dark") if width == WIDE else []
     axe = grave_findings(page) if width == WIDE else []
-    return Visit(found, axe, missed, weight, state["paint"])
+    cut = page.evaluate(CUT) if once else []
+    return Visit(found, axe, missed, figures, cut, paper, weight, state["paint"])
 
 
 def pages_of(site: Path) -> dict[str, Path]:
@@ -213,6 +265,32 @@ def test_axe_finds_nothing_serious_on_any_page(visits: dict[str, Visit]) -> None
 
 def test_everything_can_be_reached_from_the_keyboard(visits: dict[str, Visit]) -> None:
     assert of_all(visits, "missed") == ""
+
+
+def test_figures_stand_on_the_ground_of_the_page(visits: dict[str, Visit]) -> None:
+    assert of_all(visits, "figures") == ""
+
+
+def test_no_line_of_code_is_cut_off(visits: dict[str, Visit]) -> None:
+    assert of_all(visits, "cut") == ""
+
+
+def test_paper_shows_what_is_folded_and_nothing_to_press(visits: dict[str, Visit]) -> None:
+    assert of_all(visits, "paper") == ""
+
+
+def test_without_javascript_every_state_answer_and_solution_can_be_seen(browser: Any, built_book: Any) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    counts = {".spectral-explorer > img": 2, ".question-reply": 9, ".solution > section": 3, ".sd-summary-content": 3}
+    page.goto((built_book.html / "book" / "04_gap_analysis.html").as_uri())
+    for bar in page.locator("main details > summary").all():
+        bar.click()
+    for query, least in counts.items():
+        found = page.locator(f"main {query}").all()
+        assert len(found) >= least, query
+        assert all(one.is_visible() for one in found), query
+    context.close()
 
 
 def test_pages_without_explorers_are_light(

@@ -77,6 +77,9 @@ def test_a_published_build_links_to_where_it_comes_from(sites: dict[str, dict[st
     assert not [link for link in links["index"] if "binder" in link or "colab" in link]  # it is no notebook file
     pictures = {str(picture["src"]) for picture in sites["workflow"]["stub"].select(".dropdown-launch-buttons img")}
     assert pictures == {"../_static/images/logo_binder.svg", "../_static/images/logo_colab.png"}
+    for place, offered in (("workflow", ["../book.pdf"]), ("laptop", [])):
+        found = [str(link["href"]) for link in sites[place]["index"].select("a[href$='book.pdf']")]
+        assert found == offered
 
 
 @pytest.mark.slow
@@ -184,7 +187,9 @@ def test_the_workflow_runs_what_the_readme_says_and_may_do_little() -> None:
         [step.partition(".venv/bin/")[2] for step in line.split(" && ")[1:]]
         for line in re.findall(r"^python -m venv .*$", readme, re.M)
     )
-    assert commands["site"] == [*book[:-1], f"{book[-1]} 2>&1 | tee build.log"]
+    printing = re.findall(r"^\.venv/bin/(python book/.*)$", readme, re.M)
+    assert len(printing) == 1
+    assert commands["site"] == [*book[:-1], f"{book[-1]} 2>&1 | tee build.log", tests[0], *printing]
     report = next(step["with"]["path"] for step in jobs["site"]["steps"] if step.get("if") == "failure()")
     assert report == "build.log"
     assert commands["tests"] == tests
@@ -194,11 +199,12 @@ def test_the_workflow_runs_what_the_readme_says_and_may_do_little() -> None:
         "package": None,
         "tests": None,
         "nightly": None,
+        "colab": None,
         "site": {"contents": "read", "pages": "read"},
         "deploy": {"pages": "write", "id-token": "write"},
     }
     assert workflow["permissions"] == {"contents": "read"}
-    assert set(jobs["deploy"]["needs"]) == set(jobs) - {"deploy", "nightly"}
+    assert set(jobs["deploy"]["needs"]) == set(jobs) - {"deploy", "nightly", "colab"}
 
 
 def test_the_actions_are_named_by_their_commits() -> None:
@@ -222,6 +228,16 @@ def colab_cell(path: Path) -> str:
 def test_every_chapter_begins_with_the_same_cell_for_colab() -> None:
     assert len(CHAPTERS) == 7
     assert len({colab_cell(path) for path in CHAPTERS}) == 1
+
+
+def test_the_workflow_tries_what_the_cell_installs() -> None:
+    steps = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]["colab"]["steps"]
+    install, execute = [step["run"] for step in steps if "run" in step]
+    assert install == 'pip install ".[chapters]"'
+    assert '!pip install -q "/content/home[chapters]"' in colab_cell(CHAPTERS[0])
+    listed = subprocess.run(["bash", "-c", f"echo {execute}"], cwd=REPOSITORY, capture_output=True, text=True)
+    named = [path.relative_to(REPOSITORY).as_posix() for path in (*CHAPTERS[:4], CHAPTERS[-1])]
+    assert listed.stdout.split() == ["jupyter", "execute", *named]
 
 
 TOOLS = ("curl", "git", "pip", "hostname")
@@ -278,5 +294,5 @@ def test_in_colab_the_cell_fetches_the_book_that_it_was_opened_from(tmp_path: Pa
     place, calls = run_cell(tmp_path, COLAB, f'[{{"kernel": {{}}, "name": "01.ipynb", "path": "{path}"}}]')
     home = tmp_path / "home"
     assert f"git clone -q --depth 1 https://github.com/{repository} {home}\n" in calls
-    assert f"pip install -q -c {home}/requirements.txt {home} myst-nb\n" in calls  # versions of the lock
+    assert f"pip install -q {home}[chapters]\n" in calls
     assert place == f"{tmp_path}/home/book"

@@ -1,4 +1,4 @@
-"""Questions and exercises: the directive, its grading in a browser, and what each chapter has of both."""
+"""Questions and exercises: the directive, grading and folds in a browser, and what each chapter has of both."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ chapters = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 CONF = f"""
 import sys
 sys.path.insert(0, {str(BOOK / "_ext")!r})
-extensions = ["myst_parser", "sphinx.ext.mathjax", "sphinx_togglebutton", "questions"]
+extensions = ["myst_parser", "sphinx.ext.mathjax", "sphinx_togglebutton", "questions", "book_solutions"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 mathjax_path = "none.js"
 html_theme = "sphinx_book_theme"
@@ -81,7 +81,22 @@ Which of these are **prime**?
 """
 # An opened box is narrower inside than a closed one: some of these lines fit into the one and not into the other.
 LINES = "\n\n".join(f"```python\n{'x' * length}\n```" for length in range(24, 48))
-TWO += f"\n::::{{admonition}} Folded\n:class: dropdown\n{LINES}\n::::\n"
+SOLVED = """
+:::{{exercise}} Title {letter} of some length with $x^2$ in it
+:label: exercise-{letter}
+
+Do it.
+:::
+
+::::{{solution}} exercise-{letter}
+:class: dropdown
+
+Done {letter}.
+
+{lines}
+::::
+"""
+EXERCISES = SOLVED.format(letter="a", lines=LINES) + SOLVED.format(letter="b", lines="")
 FAULTS = {
     "no list": (":::{question}\nOnly a prompt.\n:::", "one bullet list"),
     "no prompt": (":::{question}\n- (x) a\n\n  s\n- ( ) b\n\n  s\n:::", "paragraph of prompt"),
@@ -107,7 +122,7 @@ def sphinx(folder: Path, builder: str, **pages: str) -> Any:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("questions")
-    done = sphinx(folder, "html", index=INDEX, two=TWO)
+    done = sphinx(folder, "html", index=INDEX, two=TWO + EXERCISES)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -266,8 +281,8 @@ def test_without_javascript_the_answers_can_be_read(visit: Callable[..., Any]) -
     assert question.get_by_text("The air presses less.").is_visible()
 
 
-WIDE = """[...document.querySelectorAll(".admonition pre")].some((box) => box.scrollWidth > box.clientWidth)"""
-UNREACHED = """[...document.querySelectorAll(".admonition pre")]
+WIDE = """[...document.querySelectorAll(".solution pre")].some((box) => box.scrollWidth > box.clientWidth)"""
+UNREACHED = """[...document.querySelectorAll(".solution pre")]
   .filter((box) => box.scrollWidth > box.clientWidth && box.tabIndex < 0).length"""
 
 
@@ -276,9 +291,85 @@ def test_what_was_folded_can_be_scrolled_by_keyboard(visit: Callable[..., Any]) 
     page = visit(viewport={"width": 375, "height": 800})
     page.wait_for_timeout(1000)  # the theme has looked by then
     assert page.evaluate(UNREACHED) == 0
-    page.get_by_text("Folded", exact=True).click()
+    page.get_by_text("Solution to Exercise 1").click()
     page.wait_for_function(WIDE)
     page.wait_for_function(f"{UNREACHED} === 0")  # the theme looks again once the window was still for a moment
+
+
+def test_a_solution_is_one_control(project: Path) -> None:
+    folds = soup(project, "two").select("details.solution")
+    assert len(folds) == 2
+    for fold in folds:
+        assert not fold.has_attr("open")
+        assert fold["class"] == ["solution", "admonition"]  # with "dropdown" the theme's script would add its button
+        assert re.match(r"Solution to Exercise \d \(Title [ab] of some length", fold.summary.get_text())
+        assert not fold.summary.select("a, button, input")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scripts", [True, False])
+def test_the_bar_of_a_solution_opens_and_closes_its_own(visit: Callable[..., Any], scripts: bool) -> None:
+    page = visit(has_touch=True, java_script_enabled=scripts)
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    first, second = page.locator("details.solution").all()
+    titles = [fold.get_by_text("Solution to Exercise") for fold in (first, second)]
+    seen = [page.get_by_text(f"Done {letter}.") for letter in "ab"]
+    place = page.url
+    titles[0].click()
+    titles[1].tap()
+    assert [one.is_visible() for one in seen] == [True, True]
+    bar = second.locator("summary").bounding_box()
+    page.mouse.click(bar["x"] + bar["width"] - 5, bar["y"] + bar["height"] / 2)  # its empty end
+    assert [one.is_visible() for one in seen] == [True, False]
+    for key, expected in (("Enter", True), ("Space", False)):
+        second.locator("summary").press(key)
+        assert [one.is_visible() for one in seen] == [True, expected]
+    assert page.url == place
+    assert faults == []
+
+
+@pytest.mark.slow
+def test_answers_outlast_the_page_until_they_are_cleared(visit: Callable[..., Any]) -> None:
+    page = visit()
+    boil, prime = page.locator("#question-boil"), page.locator("#question-2")
+    invitation = boil.get_by_text("before you read on")
+    assert invitation.is_visible()
+    answer(page, "question-boil", "A")
+    answer(page, "question-2", "A", "C")
+    assert not invitation.is_visible()
+    page.reload()
+    assert said(page, "question-boil") == "Well predicted. A. Right. The air presses less."
+    assert "and 1 wrong" in said(page, "question-2")
+    assert not invitation.is_visible()
+    boil.get_by_role("button", name="Clear my answer").click()
+    assert said(page, "question-boil") == ""
+    page.reload()
+    assert invitation.is_visible()
+    assert boil.locator("input:checked").count() == 0
+    assert prime.locator("input:checked").count() == 2
+
+
+REFUSE = """for (const name of ["getItem", "setItem", "removeItem"]) {
+  const own = Storage.prototype[name];
+  Storage.prototype[name] = function (key, ...rest) {
+    if (key.startsWith("answer:")) throw new DOMException("no storage here");
+    return own.call(this, key, ...rest);
+  };
+}"""
+
+
+@pytest.mark.slow
+def test_a_browser_without_storage_grades_all_the_same(visit: Callable[..., Any]) -> None:
+    page = visit()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.add_init_script(REFUSE)
+    page.reload()
+    assert answer(page, "question-boil", "A").startswith("Well predicted.")
+    page.locator("#question-boil").get_by_role("button", name="Clear my answer").click()
+    assert said(page, "question-boil") == ""
+    assert faults == []
 
 
 TARGETS = """[...document.querySelectorAll(".question :is(input, .question-check button)")]

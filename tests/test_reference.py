@@ -289,6 +289,17 @@ def test_the_citation_file_is_valid() -> None:
     assert f'name = "{cff["authors"][0]["name"]}"' in project
 
 
+def test_every_reference_is_cited_on_a_page() -> None:
+    entries = re.findall(r"^@\w+\{([^,]+),", (BOOK / "references.bib").read_text(encoding="utf-8"), re.M)
+    cited = {
+        name
+        for text in PROSE.values()
+        for group in re.findall(r"\{cite:\w+\}`([^`]*)`", text)
+        for name in group.split(",")
+    }
+    assert set(entries) == cited
+
+
 # --- figures and equations
 
 

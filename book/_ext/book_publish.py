@@ -26,6 +26,7 @@ LAUNCH = {
     "colab_url": "https://colab.research.google.com",
 }
 SHOWN_IN_A_FEED = r'<link rel="canonical"[^>]*>|<meta (?:property="og:|name="(?:description|twitter:))[^>]*>'
+PDF = "book.pdf"
 BUTTONS = ("use_repository_button", "use_edit_page_button", "use_issues_button")
 
 
@@ -58,6 +59,17 @@ def keep_what_can_be_launched(
     if context.get("page_source_suffix") != ".ipynb":
         kept = [button for button in context["header_buttons"] if button.get("label") != "launch-buttons"]
         context["header_buttons"] = kept
+
+
+def offer_the_whole(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Add the book as one PDF, which `print_pdf.py` prints, to the download menu of a published page."""
+    for button in context["header_buttons"] if app.config.html_baseurl else []:
+        if button.get("label") == "download-buttons":
+            whole = {"type": "link", "url": context["pathto"](PDF, 1), "text": "whole book, .pdf"}
+            whole |= {"tooltip": "The whole book, to print", "icon": "fas fa-book", "label": "download-book-button"}
+            button["buttons"].append(whole)
 
 
 def first_words(doctree: nodes.document, length: int = 200) -> str:
@@ -107,6 +119,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", describe)
     # after the theme has made its buttons (501)
     app.connect("html-page-context", keep_what_can_be_launched, priority=600)
+    app.connect("html-page-context", offer_the_whole, priority=600)
     # before the table of contents' extension (500), which writes a bare page where there is none
     app.connect("build-finished", open_the_door, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -17,8 +17,8 @@ and with ``( )`` if it is not; its first paragraph is the answer, the rest is wh
     :::
 
 One right answer makes radio buttons, several make checkboxes. With ``name`` a question can be referred to as
-``{ref}`question-boil```. ``questions.js`` does the grading; without it each answer's sentence waits behind a fold.
-Builders that know no forms write the same words one after another.
+``{ref}`question-boil```. ``questions.js`` does the grading; without it each answer's sentence waits behind a fold, and
+on paper all of them are shown. Builders that know no forms write the same words one after another.
 """
 
 from __future__ import annotations
@@ -163,7 +163,9 @@ def depart_answer(self: HTML5Translator, node: question_answer) -> None:
 def visit_replies(self: HTML5Translator, node: question_replies) -> None:
     """Write what grades, and open the fold that needs no script; it is the place of the verdict too."""
     self.body.append(
-        f'<p class="question-check"><button type="button">Check</button> {INVITATION[node.parent["kind"]]}</p>\n'
+        '<p class="question-check"><button type="button" name="check">Check</button> '
+        '<button type="button" name="clear">Clear my answer</button> '
+        f"<span>{INVITATION[node.parent['kind']]}</span></p>\n"
         '<div class="question-verdict" role="status"><p></p>\n<details><summary>Answers</summary>\n'
     )
 

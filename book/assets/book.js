@@ -13,10 +13,8 @@ window.addEventListener("DOMContentLoaded", () => {
 });
 
 // The theme lets the keyboard reach boxes that scroll, but looks for them when the page is loaded or resized. What lies in a
-// closed solution does not scroll before it is opened.
-document.addEventListener("click", (event) => {
-  if (event.target.closest?.(".admonition.dropdown > .admonition-title, .toggle-button")) window.dispatchEvent(new Event("resize"));
-});
+// closed fold does not scroll before it is opened.
+document.addEventListener("toggle", () => window.dispatchEvent(new Event("resize")), true);
 
 // A figure full of words scrolls on a narrow screen: let the keyboard reach it there.
 for (const when of ["load", "resize"]) {
@@ -26,4 +24,15 @@ for (const when of ["load", "resize"]) {
       if (figure.scrollWidth > figure.clientWidth) figure.tabIndex = 0;
     }
   });
+}
+
+// Paper is white, whatever the screen is.
+{
+  let screen = null;
+  const page = document.documentElement;
+  window.addEventListener("beforeprint", () => {
+    screen = page.dataset.theme;
+    page.dataset.theme = "light";
+  });
+  window.addEventListener("afterprint", () => (page.dataset.theme = screen));
 }

@@ -1,6 +1,17 @@
-// Grades the questions of book/_ext/questions.py. A classic script, so that it works over file:// too.
+// Grades the questions of book/_ext/questions.py, and keeps what was answered in the page's own storage. A classic script,
+// so that it works over file:// too.
 (() => {
   const chosen = (question) => [...question.querySelectorAll("input:checked")].map((input) => input.value);
+  const place = (question) => `answer:${location.pathname}#${question.id}`;
+
+  // Where a browser refuses its storage, answers last as long as the page.
+  const store = (use) => {
+    try {
+      return use(localStorage);
+    } catch {
+      return null;
+    }
+  };
 
   // What is said above the sentences: of one right answer, or of several.
   const verdict = (picked, right, several) => {
@@ -24,12 +35,29 @@
     const picked = chosen(question);
     const right = [...question.querySelectorAll("[data-right=true]")].map((reply) => reply.dataset.answer);
     show(question, picked, verdict(picked, right, question.classList.contains("question-checkbox")));
+    question.classList.toggle("answered", picked.length > 0);
+    if (picked.length) store((kept) => kept.setItem(place(question), picked.join("")));
+  };
+
+  const clear = (question) => {
+    for (const input of question.querySelectorAll("input")) input.checked = false;
+    show(question, [], "");
+    question.classList.remove("answered");
+    store((kept) => kept.removeItem(place(question)));
+    question.querySelector("input").focus(); // the button that was pressed is gone
+  };
+
+  const recall = (question) => {
+    const picked = store((kept) => kept.getItem(place(question))) ?? "";
+    for (const input of question.querySelectorAll("input")) input.checked = picked.includes(input.value);
+    if (chosen(question).length) check(question);
   };
 
   document.documentElement.classList.add("questions-live");
+  document.addEventListener("DOMContentLoaded", () => document.querySelectorAll(".question").forEach(recall));
   document.addEventListener("click", (event) => {
     const button = event.target.closest?.(".question-check button");
-    if (button) check(button.closest(".question"));
+    if (button) (button.name === "clear" ? clear : check)(button.closest(".question"));
   });
   // A verdict belongs to the choice that it was given for.
   document.addEventListener("change", (event) => {

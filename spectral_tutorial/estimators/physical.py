@@ -241,7 +241,16 @@ class BayesianObserver(RegressorMixin, BaseEstimator):
         """Posterior probabilities of the sets ``present_``, shape ``(N, H)``."""
         return self._posterior(X)[0]
 
-    def _posterior(self, X: ArrayLike) -> tuple[Array, Array]:
+    def weigh(self, X: ArrayLike) -> tuple[Array, Array]:
+        """How well each set of ``present_`` explains each spectrum, and the abundances that it would mean.
+
+        Returns
+        -------
+        evidence : array, shape (N, H)
+            Logarithm of p(y | h), but for a constant of the spectrum.
+        mean : array, shape (N, H, K)
+            Mean abundances given h, 0 for components that are not in it.
+        """
         check_is_fitted(self, "present_")
         flux, lines = check_flux(self, X), np.array(self.world.index(self.labels))
         evidence = np.empty((len(flux), len(self.present_)))
@@ -250,6 +259,10 @@ class BayesianObserver(RegressorMixin, BaseEstimator):
         for h, present in enumerate(self.present_):
             top = WorldModel(self.world, lines[present].tolist(), widest, self.temperature_range).invert(flux)
             evidence[:, h], mean[:, h, present] = _integrate(top, self.low_[present], self.high_[present])
+        return evidence, mean
+
+    def _posterior(self, X: ArrayLike) -> tuple[Array, Array]:
+        evidence, mean = self.weigh(X)
         evidence += np.log(self.frequency_)
         return np.exp(evidence - logsumexp(evidence, axis=1, keepdims=True)), mean
 

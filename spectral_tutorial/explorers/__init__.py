@@ -5,10 +5,20 @@ dependencies, ``common.js`` and the explorer's own file) computes everything tha
 serves the book's pages, where no kernel runs: see :mod:`spectral_tutorial.explorers.sphinx_extension`.
 """
 
+from spectral_tutorial.explorers.belief import BeliefExplorer
+from spectral_tutorial.explorers.error_map import ErrorMap
 from spectral_tutorial.explorers.gap import GapExplorer
-from spectral_tutorial.explorers.readers import linear_reader
+from spectral_tutorial.explorers.predictors import linear_predictor
 from spectral_tutorial.explorers.spectrum import SpectrumExplorer
 from spectral_tutorial.explorers.train import TrainPanel
 from spectral_tutorial.explorers.trajectory import TrajectoryPlayer
 
-__all__ = ["GapExplorer", "SpectrumExplorer", "TrainPanel", "TrajectoryPlayer", "linear_reader"]
+__all__ = [
+    "BeliefExplorer",
+    "ErrorMap",
+    "GapExplorer",
+    "SpectrumExplorer",
+    "TrainPanel",
+    "TrajectoryPlayer",
+    "linear_predictor",
+]

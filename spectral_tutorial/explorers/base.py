@@ -51,6 +51,17 @@ def picture_tag(figure: Figure, description: str) -> str:
     return f'<img alt="{html.escape(description)}" src="data:image/png;base64,{content}">'
 
 
+def describe_line(experiment: Experiment, label: str) -> dict[str, str]:
+    """Say what a line is called: its label, its name in figures (plot_config.names) and that name in a sentence."""
+    name = experiment.names[label]
+    return {"label": label, "name": name, "phrase": name if name == label else f"the {name}"}
+
+
+def describe_reported(experiment: Experiment) -> list[dict[str, str]]:
+    """Say what the two reported components are called, x first."""
+    return [describe_line(experiment, label) for label in experiment.reported]
+
+
 def describe_world(experiment: Experiment) -> dict[str, Any]:
     """Describe the forward model and its ranges for ``makeWorld`` in ``common.js``."""
     spectra = experiment.config.spectra
@@ -59,8 +70,8 @@ def describe_world(experiment: Experiment) -> dict[str, Any]:
         "wavelength_min": spectra.wavelength_min,
         "wavelength_max": spectra.wavelength_max,
         "n_bins": spectra.n_bins,
-        "law": spectra.line_law,
-        "lines": [line.model_dump(mode="json") for line in spectra.lines],
+        "line_law": spectra.line_law,
+        "lines": [line.model_dump(mode="json") | describe_line(experiment, line.label) for line in spectra.lines],
         "ranges": {
             "temperature": list(sampling.temperature.range),
             "noise": list(sampling.noise.range),
@@ -88,7 +99,7 @@ class Explorer(anywidget.AnyWidget):
     """An interactive figure of an experiment.
 
     In a notebook with a kernel it is a widget: its traits are what its sliders say, both ways. While a book is built
-    it opens no connection to a kernel and shows itself as HTML: its values, and a picture of them for readers without
+    it opens no connection to a kernel and shows itself as HTML: its values, and a picture of them for pages without
     JavaScript, which the page's script replaces.
 
     Parameters
@@ -121,7 +132,7 @@ class Explorer(anywidget.AnyWidget):
             super().open()
 
     def picture(self) -> Figure:
-        """Draw the present state for readers without JavaScript."""
+        """Draw the present state for pages without JavaScript."""
         raise NotImplementedError
 
     @property

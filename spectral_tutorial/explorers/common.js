@@ -1,4 +1,4 @@
-// What every explorer shares: the forward model, the readers, and a few helpers for controls and charts.
+// What every explorer shares: the forward model, the networks, and a few helpers for controls and charts.
 //
 // Python puts this text in front of each explorer's own file; the two together are one ES module without imports,
 // and the same text runs in JupyterLab (through anywidget) and in the book's pages (through host.js).
@@ -7,7 +7,7 @@
 
 const HC_OVER_K = 1.438776877e7; // second radiation constant, nm K
 const WIEN_X = 4.965114231744276; // root of x = 5 (1 - exp(-x))
-const LOG_FLOOR = 1e-6; // as in data.py: flux below this counts as this before a logarithm
+const LOG_FLOOR = 1e-6; // of the continuum's peak, which is 1 here: flux below this is drawn at this
 
 export const wienPeak = (temperature) => HC_OVER_K / WIEN_X / temperature;
 
@@ -30,14 +30,13 @@ export function continuum(wavelength, temperature) {
 
 /** Lay out what does not change from spectrum to spectrum: the grid and the profile of every line. */
 export function makeWorld(description) {
-  const { wavelength_min, wavelength_max, n_bins, lines, law } = description;
+  const { wavelength_min, wavelength_max, n_bins, lines } = description;
   const wavelength = linspace(wavelength_min, wavelength_max, n_bins);
   const profiles = lines.map(({ center, width }) =>
     wavelength.map((nm) => Math.exp(-0.5 * ((nm - center) / width) ** 2)),
   );
   return {
     ...description,
-    law,
     wavelength,
     profiles,
     index: new Map(lines.map(({ label }, k) => [label, k])),
@@ -47,7 +46,7 @@ export function makeWorld(description) {
 /** The factor that line k puts on the flux at each wavelength. */
 export function lineFactor(world, k, abundance) {
   const depth = world.lines[k].strength * abundance;
-  const factor = world.law === "beer_lambert" ? (g) => Math.exp(depth * g) : (g) => 1 + depth * g;
+  const factor = world.line_law === "beer_lambert" ? (g) => Math.exp(depth * g) : (g) => 1 + depth * g;
   return world.profiles[k].map(factor);
 }
 
@@ -82,7 +81,7 @@ export const addNoise = (flux, level, normal) => flux.map((value, i) => value * 
 
 const logarithm = (value) => Math.log(Math.max(value, LOG_FLOOR));
 
-// --- readers: flux in, the two reported abundances out ----------------------------------------------------------
+// --- predictors: flux in, the two reported abundances out -------------------------------------------------------
 
 const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const DIGIT = new Uint8Array(128);
@@ -132,25 +131,22 @@ function affine({ rows, columns, weights, scale, bias }, input) {
 }
 
 /**
- * Kinds of readers: each makes, from its description (plain values, see readers.py), a function from flux to the two
- * reported abundances. A new kind is one more entry. A linear map is a network without hidden layers.
+ * Make, from the description of a network (plain values, see predictors.py), a function from flux to the two reported
+ * abundances. A linear map is a network without hidden layers.
  */
-export const readers = {
-  network({ transform, layers, activation }) {
-    const unpacked = layers.map((layer) => ({ ...layer, weights: unpack(layer.weights) }));
-    const activate = ACTIVATIONS[activation];
-    return (flux) => {
-      let values = flux.map(
-        (y, i) => ((transform.log ? logarithm(y) : y) - (transform.mean[i] ?? 0)) / transform.scale,
-      );
-      unpacked.forEach((layer, depth) => {
-        values = affine(layer, values);
-        if (depth < unpacked.length - 1) values = values.map(activate);
-      });
-      return [values[0], values[1]];
-    };
-  },
-};
+export function makePredictor({ transform, layers, activation }) {
+  const { log, floor, mean, scale } = transform;
+  const unpacked = layers.map((layer) => ({ ...layer, weights: unpack(layer.weights) }));
+  const activate = ACTIVATIONS[activation];
+  return (flux) => {
+    let values = flux.map((y, i) => ((log ? Math.log(Math.max(y, floor)) : y) - (mean[i] ?? 0)) / scale);
+    unpacked.forEach((layer, depth) => {
+      values = affine(layer, values);
+      if (depth < unpacked.length - 1) values = values.map(activate);
+    });
+    return [values[0], values[1]];
+  };
+}
 
 // --- words ------------------------------------------------------------------------------------------------------
 
@@ -170,7 +166,7 @@ const uniqueId = () => `se-${++made}-${Math.random().toString(36).slice(2, 7)}`;
 
 const SVG = "http://www.w3.org/2000/svg";
 const SVG_TAGS = new Set(
-  "svg g path line rect circle text tspan defs linearGradient stop clipPath polygon title".split(" "),
+  "svg g path line rect circle image text tspan defs linearGradient stop clipPath polygon title".split(" "),
 );
 
 /** Make an element. Strings become text and never markup, so that a label shows as what it is. */
@@ -304,6 +300,18 @@ export function ticks(low, high, count) {
   const found = [];
   for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k++) found.push(k * step);
   return found;
+}
+
+/** Ends of an axis that holds all curves, at whole numbers: it moves seldom, so a curve that sinks is seen to sink. */
+export function wholeLevels(...curves) {
+  let [low, high] = [-2, 1];
+  for (const curve of curves) {
+    for (const value of curve) {
+      if (value < low) low = value;
+      if (value > high) high = value;
+    }
+  }
+  return [Math.floor(low), Math.ceil(high)];
 }
 
 const decades = (low, high) => {

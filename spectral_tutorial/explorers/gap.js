@@ -1,32 +1,80 @@
-// GapExplorer: a point in the plane of two abundances, the spectrum that belongs to it, and what trained readers
-// make of that spectrum.
+// GapExplorer: a point in the plane of two abundances, the spectrum that belongs to it, and what trained networks
+// predict for that spectrum.
 
-const COLORS = { truth: "var(--se-text)", seen: "var(--se-train)", held: "var(--se-test)" };
 const SHAPES = {
   circle: "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0Z",
   square: "M-4.5 -4.5h9v9h-9Z",
   triangle: "M0 -5.5L5.5 4.5H-5.5Z",
   diamond: "M0 -6L6 0L0 6L-6 0Z",
 };
-const REACH = [-0.12, 1.22]; // of the plane's axes in units of the largest abundance; answers beyond are drawn at the edge
+const REACH = [-0.12, 1.22]; // of the plane's axes in units of the largest abundance; predictions beyond are drawn at the edge
 const KEY_STEP = 0.01; // in the same units; also the grid of points that can be chosen, so that figures shown are exact
 const BIG_STEP = 0.1;
+const CLOSE = 0.1; // a prediction this near to the truth counts as right in the question
 
-/** Make the readers that the page shows: each has a name and a function from flux to two abundances. */
-export const makeReaders = (payload) =>
-  payload.readers.map((reader) => ({
-    ...reader,
-    read: readers[reader.kind]({ transform: payload.transform, ...reader }),
+/** Make the predictors that the page shows: each has a name and a function from flux to two abundances. */
+export const makePredictors = (payload) =>
+  payload.predictors.map((one) => ({
+    ...one,
+    predict: makePredictor({ transform: payload.transform, ...one }),
   }));
 
 /** The spectrum at a point of the plane. */
 export function synthesize(world, reported, normal, { temperature, noise, abundance }) {
-  const mean = meanFlux(
-    world,
-    temperature,
-    reported.map((label, i) => [world.index.get(label), abundance[i]]),
-  );
+  const pairs = reported.map(({ label }, i) => [world.index.get(label), abundance[i]]);
+  const mean = meanFlux(world, temperature, pairs);
   return { mean, flux: addNoise(mean, noise, normal) };
+}
+
+/** How far a prediction is off, in words. */
+export function judge(prediction, truth) {
+  const error = Number((prediction - truth).toFixed(2));
+  return error === 0 ? "right" : `${number(Math.abs(error))} too ${error < 0 ? "low" : "high"}`;
+}
+
+/** The one whose prediction is put into words: the median network where it is shown, else the first shown. */
+const spokesman = (predictors, middle) => predictors.find(({ name }) => name === middle) ?? predictors[0];
+
+
+/** A question that is answered by giving the star both lines, which `add` does. */
+function questionBox(model, { reported, level }, add) {
+  const [first, second] = reported;
+  const prompt = make(
+    "p",
+    {},
+    `The networks learned ${first.phrase} and ${second.phrase} from stars with one of them at most. Now give the star ` +
+      `both, ${number(level)} of each. How much of ${second.phrase} will they predict?`,
+  );
+  const guesses = { same: `About ${number(level)}`, less: "Clearly less", more: "Clearly more" };
+  const choices = Object.entries(guesses).map(([key, text]) => [
+    key,
+    button(text, () => {
+      write(model, "guess", key);
+      add();
+    }),
+  ]);
+  const said = make("p", { class: "se-said" });
+  const node = make(
+    "div",
+    { class: "se-panel se-ask", role: "group", "aria-label": "A question before you begin" },
+    prompt,
+    make("div", { class: "se-row" }, ...choices.map(([, one]) => one)),
+    said,
+  );
+  return {
+    node,
+    refresh({ name, answer }) {
+      const guess = model.get("guess");
+      for (const [key, one] of choices) one.setAttribute("aria-pressed", String(key === guess));
+      const error = answer[1] - level;
+      const outcome = Math.abs(error) < CLOSE ? "same" : error < 0 ? "less" : "more";
+      said.replaceChildren(
+        make("strong", {}, guess === outcome ? "Yes. " : "No. "),
+        `The network of ${name} predicts ${number(answer[1])}: ${judge(answer[1], level)}. Move the point: where does that begin?`,
+      );
+      return said.textContent;
+    },
+  };
 }
 
 function render({ model, el }) {
@@ -34,7 +82,7 @@ function render({ model, el }) {
   const payload = model.get("payload");
   const reported = payload.reported;
   const [least, most] = world.ranges.abundance;
-  const all = makeReaders(payload);
+  const all = makePredictors(payload);
   const voice = announcer();
   const size = most - least || 1;
   const step = KEY_STEP * size;
@@ -53,7 +101,7 @@ function render({ model, el }) {
   const amount = { min: least, max: most, step, format: number };
   const [coolest, hottest] = world.ranges.temperature;
   const faders = [
-    ...reported.map((label, i) => slider({ label: `Abundance of ${label}`, ...amount, ...along(i) })),
+    ...reported.map(({ phrase }, i) => slider({ label: `Abundance of ${phrase}`, ...amount, ...along(i) })),
     slider({
       label: "Noise",
       min: 0,
@@ -80,11 +128,16 @@ function render({ model, el }) {
         all.map((r) => r.name).filter((n) => (n === name ? on : model.get("shown").includes(n))),
       ),
   });
-  const places = payload.places.map(({ name, at }) => button(name, () => move(at)));
+  const toggles = reported.map(({ phrase }, i) => {
+    const there = () => model.get("abundance")[i] > least;
+    const node = button("", () => along(i).set(there() ? least : payload.level));
+    return { node, refresh: () => (node.textContent = `${there() ? "Remove" : "Add"} ${phrase}`) };
+  });
+  const ask = model.get("ask") ? questionBox(model, payload, () => move([payload.level, payload.level])) : null;
   const again = button("New noise", () => write(model, "draw", model.get("draw") + 1));
 
   // --- the plane
-  const plane = new Chart(`Plane of the abundances of ${reported[0]} and ${reported[1]}`);
+  const plane = new Chart(`Plane of the abundances of ${reported[0].phrase} and ${reported[1].phrase}`);
   plane.svg.removeAttribute("role"); // the box around it speaks for it
   plane.svg.removeAttribute("aria-label");
   plane.svg.setAttribute("aria-hidden", "true");
@@ -106,7 +159,7 @@ function render({ model, el }) {
       tabindex: 0,
       role: "application",
       "aria-roledescription": "plane with a movable point",
-      "aria-label": `Abundances of ${reported.join(" and ")}: ${keys}`,
+      "aria-label": `Abundances of ${reported.map(({ phrase }) => phrase).join(" and ")}: ${keys}`,
       "data-lm-suppress-shortcuts": "true",
     },
     plane.svg,
@@ -130,23 +183,23 @@ function render({ model, el }) {
     move(model.get("abundance").map((value, i) => value + far * way[i]));
   });
 
-  // --- the spectrum and what is read from it
+  // --- the spectrum and what is predicted from it
   const chart = new Chart("Spectrum at the chosen abundances: logarithm of flux against wavelength");
   const strip = new LightStrip(world.wavelength);
   const base = plot("se-continuum");
   const flux = plot("se-flux");
   chart.inside.append(flux, base);
-  const rows = all.map((reader) => {
+  const rows = all.map((predictor) => {
     const glyph = make("svg", { width: 14, height: 14, viewBox: "-7 -7 14 14", "aria-hidden": "true" });
-    glyph.append(make("path", { d: SHAPES[reader.shape], fill: reader.color }));
+    glyph.append(make("path", { d: SHAPES[predictor.shape], fill: predictor.color }));
     const cells = [make("td"), make("td"), make("td")];
     const words = make(
       "span",
       {},
-      reader.name,
-      ...(reader.note ? [make("small", {}, ` ${reader.note}`)] : []),
+      predictor.name,
+      ...(predictor.note ? [make("small", {}, ` ${predictor.note}`)] : []),
     );
-    const box = checkbox({ label: words, ...shown(reader.name) });
+    const box = checkbox({ label: words, ...shown(predictor.name) });
     box.node.insertBefore(glyph, words);
     return {
       cells,
@@ -157,7 +210,7 @@ function render({ model, el }) {
   const dot = make("svg", { width: 14, height: 14, viewBox: "-7 -7 14 14", "aria-hidden": "true" });
   dot.append(make("circle", { r: 5, class: "se-truth" }));
   const truthCells = [make("td"), make("td"), make("td", {}, "")];
-  const headings = [...reported, `error in ${reported[1]}`].map((text) => make("th", { scope: "col" }, text));
+  const headings = [...reported.map(({ name }) => name), `error in ${reported[1].name}`].map((text) => make("th", { scope: "col" }, text));
   const table = make(
     "table",
     { class: "se-table" },
@@ -176,31 +229,33 @@ function render({ model, el }) {
   );
   const verdict = make("p", { class: "se-verdict" });
 
-  const left = make("div", { class: "se-left" }, box, legend(payload), verdict);
-  const right = make("div", { class: "se-right" }, strip.node, chart.svg, table);
+  const left = make("div", { class: "se-left" }, box, legend());
+  const right = make("div", { class: "se-right" }, strip.node, chart.svg, verdict, table);
+  const buttons = [...toggles.map(({ node }) => node), again];
   const root = make(
     "div",
     { class: "se-root se-gap" },
-    make("div", { class: "se-row", role: "group", "aria-label": "Places to try" }, ...places, again),
-    make("div", { class: "se-two" }, left, right),
+    ...(ask ? [ask.node] : []),
+    make("div", { class: "se-row", role: "group", "aria-label": "Stars to try" }, ...buttons),
     make("div", { class: "se-panel se-four" }, ...faders.map(({ node }) => node)),
+    make("div", { class: "se-two" }, left, right),
     voice.node,
   );
   el.append(root);
 
-  let layout = { width: 0 };
+  let layout = { width: 0, levels: [] };
   let noise = { draw: null };
   const domain = REACH.map((edge) => least + edge * size);
   const dots = (points, radius) =>
     points.map(([x, y]) => `M${tenth(plane.x(x))} ${tenth(plane.y(y))}h0`).join("");
 
-  function arrange(width, ground) {
+  function arrange(width, levels) {
     const narrow = width < 620;
     root.classList.toggle("se-narrow", narrow);
-    const side = Math.min(narrow ? width : Math.floor(width * 0.48), 420);
+    const side = narrow ? Math.min(width, 262) : Math.min(Math.floor(width * 0.48), 420);
     const square = { width: side, height: side - 12, left: 48, right: 6, top: 6, bottom: 38 };
-    const x = { domain, label: `abundance of ${reported[0]}`, count: 5 };
-    plane.resize(square, x, { domain, label: `abundance of ${reported[1]}`, count: 5 });
+    const x = { domain, label: reported[0].name, count: 5 };
+    plane.resize(square, x, { domain, label: reported[1].name, count: 5 });
     const inside = plane.svg;
     inside.classList.add("se-square");
     seen.setAttribute("d", dots(payload.seen));
@@ -215,12 +270,9 @@ function render({ model, el }) {
       label: "wavelength (nm)",
       count: 5,
     };
-    chart.resize({ ...sides, height: 180, top: 6, bottom: 38 }, across, {
-      domain: [ground, 1],
-      label: "log flux",
-      count: 4,
-    });
-    layout = { width, ground, columns: chart.columns(world.wavelength) };
+    const height = narrow ? 120 : 190;
+    chart.resize({ ...sides, height, top: 6, bottom: 38 }, across, { domain: levels, label: "log flux", count: 4 });
+    layout = { width, levels, columns: chart.columns(world.wavelength) };
   }
 
   function draw() {
@@ -233,12 +285,13 @@ function render({ model, el }) {
     const spectrum = synthesize(world, reported, noise.normal, state);
     const { abundance } = state;
     const light = continuum(world.wavelength, state.temperature);
-    // the axis moves in big steps only: a curve that sinks should be seen to sink
-    const ground = Math.min(-2, Math.floor(logarithm(Math.min(...light)) - 0.2));
-    if (layout.width !== root.clientWidth || layout.ground !== ground) arrange(root.clientWidth, ground);
+    const logs = { flux: spectrum.flux.map(logarithm), base: light.map(logarithm) };
+    const levels = wholeLevels(logs.flux, logs.base);
+    if (layout.width !== root.clientWidth || String(layout.levels) !== String(levels))
+      arrange(root.clientWidth, levels);
     strip.draw(spectrum.flux);
-    flux.setAttribute("d", chart.curve(layout.columns, spectrum.flux.map(logarithm)));
-    base.setAttribute("d", chart.curve(layout.columns, light.map(logarithm), 4));
+    flux.setAttribute("d", chart.curve(layout.columns, logs.flux));
+    base.setAttribute("d", chart.curve(layout.columns, logs.base, 4));
 
     const [px, py] = [plane.x(abundance[0]), plane.y(abundance[1])];
     truth.setAttribute("transform", `translate(${tenth(px)} ${tenth(py)})`);
@@ -247,8 +300,8 @@ function render({ model, el }) {
     truthCells[0].textContent = number(abundance[0]);
     truthCells[1].textContent = number(abundance[1]);
     const answers = [];
-    all.forEach((reader, i) => {
-      const on = model.get("shown").includes(reader.name);
+    all.forEach((predictor, i) => {
+      const on = model.get("shown").includes(predictor.name);
       const { line, head } = arrows[i];
       line.style.display = head.style.display = on ? "" : "none";
       rows[i].refresh();
@@ -257,8 +310,8 @@ function render({ model, el }) {
         for (const cell of rows[i].cells) cell.textContent = "";
         return;
       }
-      const answer = reader.read(spectrum.flux);
-      answers.push([reader, answer]);
+      const answer = predictor.predict(spectrum.flux);
+      answers.push([predictor, answer]);
       const inFrame = (value, low, high) => Math.min(high, Math.max(low, value));
       const x = tenth(inFrame(plane.x(answer[0]), left + 6, right - 6));
       const y = tenth(inFrame(plane.y(answer[1]), top + 6, bottom - 6));
@@ -269,42 +322,46 @@ function render({ model, el }) {
       second.textContent = number(answer[1]);
       third.textContent = number(answer[1] - abundance[1]);
     });
-    for (const control of faders) control.refresh();
-    const said = judge(answers, abundance, payload);
-    verdict.replaceChildren(...said);
-    const readings = answers.map(([{ name }, [x, y]]) => `${name} reads ${number(x)} and ${number(y)}.`);
-    const here = `${reported[0]} ${number(abundance[0])}, ${reported[1]} ${number(abundance[1])}.`;
-    voice.say([here, ...readings, verdict.textContent].join(" "));
+    for (const control of [...faders, ...toggles]) control.refresh();
+    const chosen = spokesman(
+      answers.map(([predictor]) => predictor),
+      payload.middle,
+    );
+    const answer = answers.find(([predictor]) => predictor === chosen)?.[1];
+    const [, y] = reported;
+    if (chosen)
+      verdict.replaceChildren(
+        make("strong", {}, chosen.name),
+        ` predicts ${y.phrase} `,
+        make("strong", {}, judge(answer[1], abundance[1])),
+        ".",
+      );
+    else verdict.replaceChildren("No network is shown.");
+    const readings = answers.map(([{ name }, [a, b]]) => `${name} predicts ${number(a)} and ${number(b)}.`);
+    const here = reported.map(({ phrase }, i) => `${phrase} ${number(abundance[i])}`).join(", ");
+    const answered = ask && model.get("guess") ? ask.refresh(answerAtLevel(state)) : "";
+    voice.say([answered, `${here}.`, ...readings, verdict.textContent].join(" ").trim());
   }
 
-  const stop = live(model, ["temperature", "noise", "abundance", "draw", "shown"], root, draw);
+  /** What the median network makes of a star with as much of both lines as the question says. */
+  function answerAtLevel(state) {
+    const { level, middle } = payload;
+    const star = synthesize(world, reported, noise.normal, { ...state, abundance: [level, level] });
+    const { name, predict } = spokesman(all, middle);
+    return { name, answer: predict(star.flux) };
+  }
+
+  const names = ["temperature", "noise", "abundance", "draw", "shown", "guess"];
+  const stop = live(model, names, root, draw);
   return () => {
     stop();
     voice.stop();
   };
 }
 
-/** Compare the first shown reader's error with what is usual for it on spectra of the kind that it was trained on. */
-export function judge(answers, abundance, { reported, middle }) {
-  const [reader, answer] = answers.find(([{ name }]) => name === middle) ?? answers[0] ?? [];
-  if (!reader) return ["No reader is shown."];
-  const error = answer[1] - abundance[1];
-  const words = [make("strong", {}, reader.name), ` reads ${reported[1]} `];
-  const off =
-    Math.abs(error) < 0.005 ? "right" : `${number(Math.abs(error))} too ${error < 0 ? "low" : "high"}`;
-  words.push(make("strong", {}, off));
-  if (reader.usual > 0) {
-    const times = Math.abs(error) / reader.usual;
-    const factor =
-      times < 1 ? "less than" : times < 10 ? `${number(times, 1)} times` : `${Math.round(times)} times`;
-    words.push(`: ${factor} its usual error in distribution, ${number(reader.usual, 3)}`);
-  }
-  return [...words, "."];
-}
-
-function legend(payload) {
+function legend() {
   const entry = (className, text) => make("span", {}, make("i", { class: `se-key ${className}` }), text);
-  const entries = [entry("se-key-seen", "training spectra"), entry("se-key-held", "held-out test spectra")];
+  const entries = [entry("se-key-seen", "training stars"), entry("se-key-held", "test stars, held out")];
   return make("div", { class: "se-legend" }, ...entries);
 }
 

@@ -39,7 +39,7 @@
       if (place.dataset.payload) values.payload = window.spectralExplorers[place.dataset.payload];
       const el = document.createElement("div");
       explorer.render({ model: new Model(values), el }); // should this fail, the picture stays
-      place.replaceChildren(el);
+      place.replaceChildren(...place.querySelectorAll(":scope > img"), el); // paper shows the picture
       place.dataset.mounted = "true";
     }
   }

@@ -1,4 +1,4 @@
-"""Pictures of the explorers' states, for readers without JavaScript and for print."""
+"""Pictures of the explorers' states, for pages without JavaScript and for print."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -32,8 +33,8 @@ def _log(flux: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @styled
-def spectrum(world: World, shown: Spectra, lines: Pair) -> Figure:
-    """Draw flux over log flux, with the continuum dashed and each line's own imprint."""
+def spectrum(world: World, shown: Spectra, lines: Pair, names: Sequence[str]) -> Figure:
+    """Draw flux over log flux, with the continuum dashed and each line's own imprint; `names` are shown for lines."""
     figure = StyledFigure(5.0)
     panels = figure.subplots(2, 1, sharex=True)
     grid, base = shown.wavelength, continuum(shown.wavelength, shown.temperature)[0]
@@ -41,9 +42,9 @@ def spectrum(world: World, shown: Spectra, lines: Pair) -> Figure:
     for ax, values in zip(panels, (shown.flux[0], _log(shown.flux[0])), strict=True):
         ax.plot(grid, values, color=PALE, linewidth=0.8, label="with noise")
         ax.plot(grid, base if ax is panels[0] else _log(base), color=DARK, linestyle="--", label="continuum")
-        for label, color, factor in zip(lines, COMPONENT_COLORS, logs, strict=True):
+        for name, color, factor in zip(names, COMPONENT_COLORS, logs, strict=True):
             imprint = base * np.exp(factor) if ax is panels[0] else factor
-            ax.plot(grid, imprint, color=color, label=f"{text(label)} alone")
+            ax.plot(grid, imprint, color=color, label=f"{text(name)} alone")
     panels[0].set(ylabel="flux", ylim=(0, None), xlim=grid[[0, -1]])
     panels[1].set(ylabel="log flux", xlabel="wavelength (nm)")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
@@ -54,21 +55,22 @@ def spectrum(world: World, shown: Spectra, lines: Pair) -> Figure:
 def gap(
     shown: Spectra,
     reported: Pair,
-    readings: Mapping[str, NDArray[np.float64]],
+    names: Sequence[str],
+    predicted: Mapping[str, NDArray[np.float64]],
     seen: NDArray[np.float64],
     held: NDArray[np.float64],
 ) -> Figure:
-    """Draw the plane with truth and readings joined by arrows, and the log flux beside it."""
+    """Draw the plane with truth and predictions joined by arrows, and the log flux beside it."""
     figure = StyledFigure(4.0)
     plane, side = figure.subplots(1, 2, width_ratios=(1.0, 1.0))
-    _dots(plane, seen, "train", "training spectra")
-    _dots(plane, held, "test", "held-out test spectra", alpha=0.3)
+    _dots(plane, seen, "train", "training stars")
+    _dots(plane, held, "test", "test stars, held out", alpha=0.3)
     truth = shown.of(*reported)[0]
-    for marker, (name, answer) in zip(MARKERS * len(readings), readings.items(), strict=False):
+    for marker, (name, answer) in zip(MARKERS * len(predicted), predicted.items(), strict=False):
         plane.annotate("", answer, truth, arrowprops={"arrowstyle": "-", "color": SPLIT_COLORS["test"]})
         plane.plot(*answer, marker, color=SPLIT_COLORS["test"], label=text(name), markersize=7)
     plane.plot(*truth, "o", color=DARK, markerfacecolor="white", markeredgewidth=2, markersize=9, label="truth")
-    _name(plane, reported)
+    _name(plane, names)
     side.plot(shown.wavelength, _log(shown.flux[0]), color=PALE, linewidth=0.8)
     side.set(xlabel="wavelength (nm)", ylabel="log flux", xlim=shown.wavelength[[0, -1]])
     figure.legend(loc="outside lower center", ncols=3)
@@ -79,20 +81,20 @@ def gap(
 def trajectory(
     truth: NDArray[np.float64],
     answers: NDArray[np.float64],
-    ways: Mapping[str, NDArray[np.float64]],
-    reported: Pair,
+    paths: Mapping[str, NDArray[np.float64]],
+    names: Sequence[str],
 ) -> Figure:
-    """Draw the cloud of predictions ``(N, 2)`` over the truth, and the ways ``(C, 2)`` of the errors by split."""
+    """Draw the cloud of predictions ``(N, 2)`` over the truth, and the paths ``(C, 2)`` of the errors by split."""
     figure = StyledFigure(3.9)
     plane, errors = figure.subplots(1, 2)
     plane.plot(*truth.T, "o", color=MUTED, alpha=0.4, markersize=3, label="truth", markeredgewidth=0)
     _dots(plane, answers, "test", "prediction")
-    _name(plane, reported)
-    for split, way in ways.items():
+    _name(plane, names)
+    for split, path in paths.items():
         name = SPLIT_NAMES[split]
-        errors.plot(*way.T, color=SPLIT_COLORS[split], linewidth=2, label=name)
-        errors.plot(*way[-1], "o", color=SPLIT_COLORS[split], markersize=7)
-    x, y = map(text, reported)
+        errors.plot(*path.T, color=SPLIT_COLORS[split], linewidth=2, label=name)
+        errors.plot(*path[-1], "o", color=SPLIT_COLORS[split], markersize=7)
+    x, y = map(text, names)
     errors.set(xscale="log", yscale="log", xlabel=f"MSE of {x}", ylabel=f"MSE of {y}")
     figure.legend(loc="outside lower center", ncols=4)
     return figure
@@ -115,6 +117,50 @@ def _dots(ax: Axes, points: NDArray[np.float64], split: str, label: str, alpha: 
     ax.plot(*points.T, "o", color=SPLIT_COLORS[split], alpha=alpha, markersize=3.5, markeredgewidth=0, label=label)
 
 
-def _name(ax: Axes, reported: Pair) -> None:
-    x, y = map(text, reported)
-    ax.set(xlabel=f"abundance of {x}", ylabel=f"abundance of {y}", box_aspect=1)
+def _name(ax: Axes, names: Sequence[str]) -> None:
+    x, y = map(text, names)
+    ax.set(xlabel=f"{x}, abundance", ylabel=f"{y}, abundance", box_aspect=1)
+
+
+@styled
+def error_map(
+    grid: NDArray[np.float64],
+    errors: NDArray[np.float64],
+    ends: tuple[float, float],
+    shown: NDArray[np.float64],
+    names: Sequence[str],
+    component: str,
+) -> Figure:
+    """Draw the mean squared error ``(y, x)`` over the plane; `shown` are combinations among the training spectra."""
+    figure = StyledFigure(4.4)
+    ax = figure.subplots()
+    cells = ax.pcolormesh(grid, grid, errors, norm=LogNorm(*ends), cmap="YlOrBr", shading="nearest")
+    _dots(ax, shown, "train", "")
+    _name(ax, names)
+    figure.colorbar(cells, ax=ax, label=f"mean squared error of {text(component)}")
+    return figure
+
+
+@styled
+def belief(
+    truth: Sequence[float],
+    prediction: NDArray[np.float64],
+    held: Sequence[str],
+    prior: NDArray[np.float64],
+    posterior: NDArray[np.float64],
+    names: Sequence[str],
+) -> Figure:
+    """Draw truth and prediction in the plane, and what is believed of each set in `held`, before and after."""
+    figure = StyledFigure(3.8)
+    plane, bars = figure.subplots(1, 2)
+    plane.plot(*truth, "o", color=DARK, markerfacecolor="white", markeredgewidth=2, markersize=9, label="truth")
+    plane.plot(*prediction, "D", color=SPLIT_COLORS["test"], markersize=7, label="prediction")
+    plane.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
+    _name(plane, names)
+    places = np.arange(len(held))
+    bars.barh(places - 0.18, prior, 0.34, color=PALE, label="believed before")
+    bars.barh(places + 0.18, posterior, 0.34, color=DARK, label="after seeing the star")
+    bars.set(xlim=(0, 1), xlabel="probability", ylim=(len(held) - 0.5, -0.5))
+    bars.set_yticks(places, [text(name) for name in held])
+    figure.legend(loc="outside lower center", ncols=4)
+    return figure

@@ -9,7 +9,8 @@ export function compute(world, normal, { temperature, noise, lines, abundance })
   const base = continuum(world.wavelength, temperature);
   const factors = chosen.map((k, i) => lineFactor(world, k, abundance[i]));
   const mean = base.map((value, i) => value * factors[0][i] * factors[1][i]);
-  return { chosen, base, factors, mean, flux: addNoise(mean, noise, normal) };
+  const imprints = factors.map((factor) => factor.map((f, j) => f * base[j]));
+  return { chosen, base, factors, imprints, mean, flux: addNoise(mean, noise, normal) };
 }
 
 function controls(model, world) {
@@ -53,7 +54,7 @@ function controls(model, world) {
     const entries = (sign) =>
       world.lines
         .filter(({ strength }) => strength < 0 === sign < 0)
-        .map(({ label, center }) => [label, `${label} at ${plain(center)} nm`]);
+        .map(({ label, name, center }) => [label, `${name} at ${plain(center)} nm`]);
     const options = { absorption: entries(-1), emission: entries(+1) };
     const amount = {
       label: "abundance",
@@ -65,7 +66,7 @@ function controls(model, world) {
     const fader = slider({ ...amount, color, ...entry("abundance", place) });
     const refresh = fader.refresh;
     fader.refresh = () => {
-      fader.name.textContent = `Abundance of ${own.get()}`;
+      fader.name.textContent = `Abundance of ${phraseOf(world, own.get())}`;
       refresh();
     };
     parts.push([chooser({ label: NAMES[place], options, color, get: own.get, set }), fader]);
@@ -84,17 +85,18 @@ function sentences(world, seen, { temperature, lines, abundance }) {
   seen.chosen.forEach((k, i) => {
     const factor = lineFactorAtCenter(world, k, abundance[i]);
     words.push(
-      `${lines[i]}: flux × ${number(factor)} at ${plain(world.lines[k].center)} nm, log flux ${signed(Math.log(factor))}.`,
+      `${phraseOf(world, lines[i])}: flux × ${number(factor)} at ${plain(world.lines[k].center)} nm, log flux ${signed(Math.log(factor))}.`,
     );
   });
   return words;
 }
 
+const phraseOf = (world, label) => world.lines[world.index.get(label)].phrase;
 const signed = (value) => (value > 0.005 ? `+${number(value)}` : number(value));
 
 function lineFactorAtCenter(world, k, abundance) {
   const depth = world.lines[k].strength * abundance;
-  return world.law === "beer_lambert" ? Math.exp(depth) : 1 + depth;
+  return world.line_law === "beer_lambert" ? Math.exp(depth) : 1 + depth;
 }
 
 function render({ model, el }) {
@@ -135,24 +137,24 @@ function render({ model, el }) {
   el.append(root);
 
   const domain = [world.wavelength_min, world.wavelength_max];
-  let layout = { width: 0, top: 0 };
+  let layout = { width: 0, top: 0, levels: [] };
   let noise = { draw: null };
 
-  function arrange(width, top, bottom) {
-    layout = { width, top, bottom };
+  function arrange(width, top, levels) {
+    layout = { width, top, levels };
     const count = width < 500 ? 4 : 8;
     const sides = { width, left: 52, right: 18 };
     strip.node.style.marginLeft = `${sides.left}px`;
     strip.node.style.width = `${width - sides.left - sides.right}px`;
     upper.resize(
-      { ...sides, height: width < 500 ? 190 : 230, top: 6, bottom: 8 },
+      { ...sides, height: width < 500 ? 150 : 230, top: 6, bottom: 8 },
       { domain },
       { domain: [0, top], label: "flux", count: 4 },
     );
     lower.resize(
-      { ...sides, height: 190, top: 8, bottom: 38 },
+      { ...sides, height: width < 500 ? 170 : 190, top: 8, bottom: 38 },
       { domain, label: "wavelength (nm)", count },
-      { domain: [bottom, 1], label: "log flux", count: 4 },
+      { domain: levels, label: "log flux", count: 4 },
     );
     layout.columns = upper.columns(world.wavelength);
     gradient.setAttribute("x1", upper.x(VISIBLE[0]));
@@ -170,11 +172,16 @@ function render({ model, el }) {
     if (noise.draw !== model.get("draw"))
       noise = { draw: model.get("draw"), normal: standardNormal(model.get("draw"), world.n_bins) };
     const seen = compute(world, noise.normal, state);
+    const inLog = {
+      flux: seen.flux.map(logarithm),
+      base: seen.base.map(logarithm),
+      factors: seen.factors.map((factor) => factor.map(logarithm)),
+    };
     // the axes move in big steps only: a curve that grows should be seen to grow
-    const top = Math.ceil(2 * Math.max(1.1, ...seen.mean) * (1 + 2 * state.noise)) / 2;
-    const bottom = Math.min(-2, Math.floor(logarithm(Math.min(...seen.base))));
-    if (layout.width !== root.clientWidth || layout.top !== top || layout.bottom !== bottom)
-      arrange(root.clientWidth, top, bottom);
+    const top = Math.ceil(2 * Math.max(1.1, ...seen.flux, ...seen.imprints.flatMap((one) => Array.from(one)))) / 2;
+    const levels = wholeLevels(inLog.flux, inLog.base, ...inLog.factors);
+    if (layout.width !== root.clientWidth || layout.top !== top || String(layout.levels) !== String(levels))
+      arrange(root.clientWidth, top, levels);
     const { columns, from, to } = layout;
 
     strip.draw(seen.flux);
@@ -186,21 +193,16 @@ function render({ model, el }) {
     );
     strokes.base.setAttribute("d", upper.curve(columns, seen.base, 4));
     strokes.flux.setAttribute("d", upper.curve(columns, seen.flux));
-    logs.base.setAttribute("d", lower.curve(columns, seen.base.map(logarithm), 4));
-    logs.flux.setAttribute("d", lower.curve(columns, seen.flux.map(logarithm)));
+    logs.base.setAttribute("d", lower.curve(columns, inLog.base, 4));
+    logs.flux.setAttribute("d", lower.curve(columns, inLog.flux));
     seen.factors.forEach((factor, i) => {
       const acts = (j) => Math.abs(factor[j] - 1) > 0.003; // elsewhere it would only hide the continuum
       strokes.imprint[i].setAttribute(
         "d",
-        upper.pieces(
-          columns,
-          factor.map((f, j) => f * seen.base[j]),
-          acts,
-          2,
-        ),
+        upper.pieces(columns, seen.imprints[i], acts, 2),
       );
-      logs.imprint[i].setAttribute("d", lower.curve(columns, factor.map(logarithm), 2));
-      key.names[i].textContent = `${state.lines[i]} alone`;
+      logs.imprint[i].setAttribute("d", lower.curve(columns, inLog.factors[i], 2));
+      key.names[i].textContent = `${phraseOf(world, state.lines[i])} alone`;
     });
     const peak = upper.x(wienPeak(state.temperature));
     strokes.peak.setAttribute("d", `M${tenth(peak)} ${upper.y(1)}V${ground}`);

@@ -8,7 +8,7 @@ import traitlets
 from matplotlib.figure import Figure
 
 from spectral_tutorial.explorers import pictures
-from spectral_tutorial.explorers.base import SpectrumShown
+from spectral_tutorial.explorers.base import SpectrumShown, describe_line
 
 if TYPE_CHECKING:
     from spectral_tutorial.experiment import Experiment
@@ -56,12 +56,14 @@ class SpectrumExplorer(SpectrumShown):
     @property
     def description(self) -> str:
         """The present state in words."""
-        parts = [f"{label} at abundance {value:.2f}" for label, value in zip(self.lines, self.abundance, strict=True)]
+        called = [describe_line(self.experiment, label)["phrase"] for label in self.lines]
+        parts = [f"{phrase} at abundance {value:.2f}" for phrase, value in zip(called, self.abundance, strict=True)]
         return (
             f"Spectrum of {self.temperature:,.0f} K with {' and '.join(parts)}, as flux and as log flux, "
             "with the continuum and each line's own imprint."
         )
 
     def picture(self) -> Figure:
-        """Draw the present state for readers without JavaScript."""
-        return pictures.spectrum(self.experiment.world, self.spectrum(), self.shown_lines)
+        """Draw the present state for pages without JavaScript."""
+        names = [describe_line(self.experiment, label)["name"] for label in self.lines]
+        return pictures.spectrum(self.experiment.world, self.spectrum(), self.shown_lines, names)

@@ -20,7 +20,7 @@ from sphinx.application import Sphinx
 from spectral_tutorial.explorers.base import BOOK_VARIABLE, CSS, HERE, module_text
 from spectral_tutorial.store import write_atomically
 
-KINDS = ("spectrum", "gap", "trajectory")
+KINDS = ("spectrum", "gap", "trajectory", "error_map", "belief")
 USED = re.compile(r'class="spectral-explorer" data-explorer="(\w+)" data-payload="([\w-]*)"')
 
 

@@ -236,7 +236,7 @@ class TrainPanel:
             f"This is one run of {chosen.epochs} epochs at learning rate {chosen.learning_rate:g} with dropout "
             f"{chosen.dropout:g} and {chosen.combinations} combinations among the training spectra. To train your own, "
             "open this chapter as a notebook, in JupyterLab, VS Code or Colab, and run its cells: "
-            "sliders and a Train button stand here then."
+            "sliders and a Train button appear here."
         )
         picture = picture_tag(draw(self.progress, self.component), f"Errors against training step. {told}")
         words = html.escape(f"{told} {how}")

@@ -1,4 +1,4 @@
-// TrajectoryPlayer: where the test predictions of one seed move while it learns, beside the way of its errors.
+// TrajectoryPlayer: where the test predictions of one seed move while it learns, beside the path of its errors.
 
 const SECONDS = 12; // from the first checkpoint to the last
 const stillness = () => matchMedia("(prefers-reduced-motion: reduce)");
@@ -56,14 +56,14 @@ function render({ model, el }) {
 
   // --- charts
   const plane = new Chart(
-    `Test spectra in the plane of ${reported[0]} and ${reported[1]}: truth and prediction`,
+    `Test spectra in the plane of ${reported[0].phrase} and ${reported[1].phrase}: truth and prediction`,
   );
   const truth = plot("se-true-dots");
   const ties = plot("se-ties");
   const cloud = plot("se-cloud");
   plane.inside.append(truth, ties, cloud);
   const errors = new Chart(
-    `Mean squared errors of ${reported[0]} and ${reported[1]}, checkpoint by checkpoint`,
+    `Mean squared errors of ${reported[0].phrase} and ${reported[1].phrase}, checkpoint by checkpoint`,
   );
   const others = plot("se-others");
   const trail = { test: plot("se-trail se-test"), val: plot("se-trail se-val") };
@@ -108,7 +108,7 @@ function render({ model, el }) {
   }
   function toggle() {
     if (stillness().matches) {
-      // one checkpoint a press: for readers who asked for no motion it stops by itself
+      // one checkpoint a press: for whoever asked for no motion it stops by itself
       write(model, "checkpoint", model.get("checkpoint") === last ? 0 : model.get("checkpoint") + 1);
     } else write(model, "playing", !model.get("playing"));
   }
@@ -141,7 +141,7 @@ function render({ model, el }) {
       text += `M${tenth(plane.x(values[i]))} ${tenth(plane.y(values[i + 1]))}h0`;
     return text;
   };
-  const way = (points) =>
+  const path = (points) =>
     points.map(([x, y], k) => `${k ? "L" : "M"}${tenth(errors.x(x))} ${tenth(errors.y(y))}`).join("");
   const finite = (points) => points.filter((point) => point.every((v) => v > 0 && v < 1e6));
 
@@ -150,19 +150,19 @@ function render({ model, el }) {
     const narrow = width < 620;
     root.classList.toggle("se-narrow", narrow);
     const side = narrow ? Math.min(width, 400) : Math.floor((width - 20) / 2);
-    const box = { width: side, height: Math.min(side, 360) - 10, left: 52, right: 8, top: 6, bottom: 38 };
+    const box = { width: side, height: narrow ? 224 : Math.min(side, 360) - 10, left: 52, right: 8, top: 6, bottom: 38 };
     const domain = payload.domain;
-    plane.resize(box, { domain, label: reported[0] }, { domain, label: reported[1] });
+    plane.resize(box, { domain, label: reported[0].name }, { domain, label: reported[1].name });
     const flat = finite([...mse.test.flat(), ...mse.val.flat()]);
     const edge = (i) => {
       const logs = flat.map((point) => Math.log10(point[i]));
       return [10 ** (Math.min(...logs) - 0.15), 10 ** (Math.max(...logs) + 0.15)];
     };
     const log = true;
-    const x = { domain: edge(0), log, label: `MSE of ${reported[0]}` };
-    errors.resize(box, x, { domain: edge(1), log, label: `MSE of ${reported[1]}` });
+    const x = { domain: edge(0), log, label: `MSE of ${reported[0].phrase}` };
+    errors.resize(box, x, { domain: edge(1), log, label: `MSE of ${reported[1].phrase}` });
     truth.setAttribute("d", dots(payload.truth.flat()));
-    others.setAttribute("d", mse.test.map((points) => way(finite(points))).join(""));
+    others.setAttribute("d", mse.test.map((points) => path(finite(points))).join(""));
     layout = { width };
   }
 
@@ -186,8 +186,8 @@ function render({ model, el }) {
     );
     for (const split of ["val", "test"]) {
       const points = mse[split][s];
-      trail[split].setAttribute("d", way(finite(points.slice(0, k + 1))));
-      gone[split].setAttribute("d", way(finite(points)));
+      trail[split].setAttribute("d", path(finite(points.slice(0, k + 1))));
+      gone[split].setAttribute("d", path(finite(points)));
       const [x, y] = points[k].map((value) => Math.max(value, 1e-9));
       spot[split].setAttribute("transform", `translate(${tenth(errors.x(x))} ${tenth(errors.y(y))})`);
       names[split].setAttribute("x", tenth(errors.x(x)) + 10);
@@ -197,7 +197,7 @@ function render({ model, el }) {
     chosen.refresh();
     play.textContent = stillness().matches ? "Next checkpoint" : model.get("playing") ? "Pause" : "Play";
     const error = (split) => `${number(mse[split][s][k][1], 4)}`;
-    words.textContent = `At ${when(k)} the error in ${reported[1]} is ${error("val")} on spectra like the training ones and ${error("test")} on the held-out combination.`;
+    words.textContent = `At ${when(k)} the error (MSE) of ${reported[1].phrase} is ${error("val")} on spectra like the training ones and ${error("test")} on the held-out combination.`;
     if (!model.get("playing")) voice.say(words.textContent);
   }
 

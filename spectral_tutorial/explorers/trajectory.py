@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from spectral_tutorial import analysis
 from spectral_tutorial.explorers import pictures
-from spectral_tutorial.explorers.base import Explorer
+from spectral_tutorial.explorers.base import Explorer, describe_reported
 from spectral_tutorial.explorers.packing import pack_range
-from spectral_tutorial.explorers.readers import extreme_seeds
+from spectral_tutorial.explorers.predictors import extreme_seeds
 
 if TYPE_CHECKING:
     from spectral_tutorial.experiment import Experiment
@@ -23,7 +23,7 @@ SPECTRA = 200
 
 
 class TrajectoryPlayer(Explorer):
-    """Predictions for some test spectra, checkpoint by checkpoint, beside the way of the errors.
+    """Predictions for some test spectra, checkpoint by checkpoint, beside the path of the errors.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class TrajectoryPlayer(Explorer):
         low, high = _domain(truth, values)
         errors = {split: _errors(table, split, predictions) for split in (analysis.ID_SPLIT, analysis.OOD_SPLIT)}
         return {
-            "reported": list(experiment.reported),
+            "reported": describe_reported(experiment),
             "seeds": seeds,
             "steps": [int(step) for step in predictions.steps],
             "epochs": [round(float(epoch), 3) for epoch in first["epoch"]],
@@ -92,23 +92,24 @@ class TrajectoryPlayer(Explorer):
     @property
     def description(self) -> str:
         """The present state in words."""
-        x, y = self.payload["reported"]
+        x, y = (line["phrase"] for line in self.payload["reported"])
         seed, checkpoint = self._place
         step = self.payload["steps"][checkpoint]
         known, held = (self.payload["mse"][split][seed][checkpoint][1] for split in ("val", "test"))
         return (
             f"Predictions of seed {self.seed} for test spectra at step {step:,} in the plane of {x} and {y}, and the "
-            f"way of its errors: in {y} {known:.4f} in distribution, {held:.4f} on the held-out combination."
+            f"path of its errors: in {y} {known:.4f} in distribution, {held:.4f} on the held-out combination."
         )
 
     def picture(self) -> Figure:
-        """Draw the present state for readers without JavaScript."""
+        """Draw the present state for pages without JavaScript."""
         seed, checkpoint = self._place
-        ways = {split: np.array(points[seed][: checkpoint + 1]) for split, points in self.payload["mse"].items()}
+        paths = {split: np.array(points[seed][: checkpoint + 1]) for split, points in self.payload["mse"].items()}
         predictions = self.experiment.predictions()
         truth = np.array(self.payload["truth"])
         rows = np.linspace(0, len(predictions.truth) - 1, len(truth)).astype(int)
-        return pictures.trajectory(truth, predictions.values[seed, checkpoint, rows], ways, self.experiment.reported)
+        names = [line["name"] for line in self.payload["reported"]]
+        return pictures.trajectory(truth, predictions.values[seed, checkpoint, rows], paths, names)
 
 
 def _note(rank: str | None, status: str) -> str:

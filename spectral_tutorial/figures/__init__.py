@@ -17,11 +17,10 @@ Arguments that come back:
 - `report`, a table of method, component, split, mse_median, mse_low, mse_high (whiskers) and crlb;
 - `trajectories`, a table of method, data_seed, training_seed, step, split, component and a value (mse or slope);
 - `status`, a table of method, data_seed, training_seed and status: dead and diverged runs are drawn gray and
-  enter no median;
-- `ax`, where to draw instead of in a new figure: a panel, or one for each component; its figure comes back.
+  enter no median.
 
-Split "val" is in distribution (ID), "test" out of distribution (OOD). ``N`` spectra, ``L`` lines, ``W`` bins,
-``S`` seeds, ``C`` checkpoints.
+Split "val", the validation set, is in distribution (ID), "test" out of distribution (OOD). ``N`` spectra, ``L`` lines,
+``W`` bins, ``S`` seeds, ``C`` checkpoints.
 """
 
 from spectral_tutorial.figures.base import png
@@ -41,9 +40,8 @@ from spectral_tutorial.figures.spectra import (
     diverse_samples,
     marginals,
     noise_levels,
+    samples,
     spectral_lines,
-    test_samples,
-    train_samples,
     wing,
 )
 from spectral_tutorial.figures.training import (
@@ -73,14 +71,13 @@ __all__ = [
     "png",
     "prediction_analysis",
     "ratios_to_bound",
+    "samples",
     "seed_strip",
     "slope_by_company",
     "slopes",
     "spectral_lines",
     "templates",
     "test_abundance_mse",
-    "test_samples",
-    "train_samples",
     "training_curves",
     "wing",
 ]

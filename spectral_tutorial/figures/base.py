@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, wraps
 from io import BytesIO
 from itertools import cycle, product
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, cast
 
 import numpy as np
 import pandas as pd
@@ -30,9 +30,9 @@ Names = Mapping[str, str] | None
 STYLE = ["default", str(Path(__file__).with_name("style.mplstyle"))]
 """Starts from matplotlib's own defaults: the settings of whoever draws must not change the book's figures."""
 
-DARK, MUTED, PALE = "#222222", "#6b6b6b", "#8fa3b3"
+DARK, MUTED, PALE = "#222222", "#6b6b6b", "#7a90a2"
 SPLIT_COLORS = {"train": "#0072B2", "val": "#56B4E9", "test": "#D55E00", "oracle_train": "#009E73"}
-SPLIT_NAMES = {"val": "val (ID)", "test": "test (OOD)", "oracle_train": "oracle train"}
+SPLIT_NAMES = {"train": "training", "val": "validation (ID)", "test": "test (OOD)", "oracle_train": "oracle's training"}
 COMPONENT_COLORS = ("#CC79A7", "#E69F00")
 STATUS_MARKERS = {"ok": "o", "dead": "X", "diverged": "^", "unfinished": "s"}
 BOUND_NAME = "Cramér-Rao bound"
@@ -68,9 +68,8 @@ class _Canvas(FigureCanvasAgg):
 class StyledFigure(Figure):
     """A figure always drawn in the book's style, shown by Jupyter with or without its inline backend."""
 
-    def __init__(self, height: float) -> None:
-        super().__init__()
-        self.set_figheight(min(height, 500.0))  # Agg draws at most 65,535 pixels
+    def __init__(self, height: float, width: float = 7.2) -> None:
+        super().__init__((width, min(height, 500.0)))  # Agg draws at most 65,535 pixels
         _Canvas(self)
 
     def draw(self, renderer: RendererBase) -> None:
@@ -106,21 +105,17 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return wrapper
 
 
-def panels(
-    height: float, rows: int = 1, columns: int = 1, ax: Axes | Sequence[Axes] | None = None, **kwargs: Any
-) -> tuple[Figure, NDArray[Any]]:
-    """Return the given panels, or those of a new figure as wide as the page and `height` inches high, in rows."""
-    if ax is not None:
-        given = np.array(ax, dtype=object, ndmin=2)
-        return given[0, 0].figure, given
+def panels(height: float, rows: int = 1, columns: int = 1, **kwargs: Any) -> tuple[Figure, NDArray[Any]]:
+    """Return a new figure as wide as the page and `height` inches high, and its panels in rows."""
     figure = StyledFigure(height)
     return figure, figure.subplots(rows, columns, squeeze=False, **{"sharex": True, "sharey": True} | kwargs)
 
 
-def panel(height: float, ax: Axes | None) -> tuple[Figure, Axes]:
-    """Return the panel that is given, or that of a new figure."""
-    figure, ((ax,),) = panels(height, ax=ax)
-    return figure, ax
+def panel(height: float, ax: Axes | None = None, width: float = 7.2) -> tuple[Figure, Axes]:
+    """Return the panel that is given, or that of a new figure of so many inches."""
+    if ax is None:
+        ax = StyledFigure(height, width).subplots()
+    return cast(Figure, ax.figure), ax
 
 
 @cache
@@ -193,8 +188,9 @@ def end_labels(ax: Axes, lines: Iterable[tuple[ArrayLike, str, str]], gap: float
 
 def legend(place: Figure | Axes, handles: Mapping[str, Any], **kwargs: Any) -> None:
     """Put a legend below a figure, or below a panel in a figure of somebody else's, in as many columns as fit."""
-    columns = 96 // (max(map(len, handles), default=0) + 8)  # in characters; 8 are a handle and the space around it
-    look = {"handles": [*handles.values()], "labels": [*handles], "ncols": max(1, min(len(handles), columns))} | kwargs
+    widths = [len(name) + 8 for name in handles]  # in characters; 8 are a handle and the space around it
+    columns = len(widths) if sum(widths) <= 96 else 96 // max(widths)
+    look = {"handles": [*handles.values()], "labels": [*handles], "ncols": max(1, columns)} | kwargs
     below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18)}
     place.legend(**look, **({"loc": "outside lower center"} if isinstance(place, Figure) else below))
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib import colors
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
@@ -43,7 +42,8 @@ def gap(report: pd.DataFrame, names: base.Names = None) -> Figure:
     panels[0].set_ylim(len(methods) - 0.4, -0.6)
     colors_of = {base.split_name(name): base.split_color(name) for name in table["split"].unique()}
     handles = {name: Line2D([], [], marker="o", color=color) for name, color in colors_of.items()}
-    base.legend(figure, handles | {BOUND_NAME: Line2D([], [], **BOUND_LINE)})
+    where = f"{BOUND_NAME} (upper: ID, lower: OOD)" if len(handles) > 1 else BOUND_NAME
+    base.legend(figure, handles | {where: Line2D([], [], **BOUND_LINE)})
     return figure
 
 
@@ -53,12 +53,8 @@ def test_abundance_mse(
 ) -> Figure:
     """Draw the test plane colored by error, a panel a component: the median in each hexagon.
 
-    Parameters
-    ----------
-    truth : array, shape (N, 2)
-        True abundances of the two components.
-    squared_error : array, shape (N, 2)
-        Squared error of each spectrum and component, for instance the median over seeds.
+    `truth` holds the true abundances and `squared_error` a value a spectrum, for instance the median over seeds; both
+    are ``(N, 2)``.
     """
     points, errors = np.asarray(truth, float), np.maximum(np.asarray(squared_error, float), 1e-12)
     errors = np.where(np.isfinite(errors), errors, np.nan)
@@ -103,26 +99,15 @@ def prediction_analysis(
 
 @base.styled
 def beliefs(
-    truth: ArrayLike,
-    probability: ArrayLike,
-    held: Sequence[str],
-    reported: base.Pair,
-    names: base.Names = None,
-    ax: Axes | None = None,
+    truth: ArrayLike, probability: ArrayLike, held: Sequence[str], reported: base.Pair, names: base.Names = None
 ) -> Figure:
-    """Draw the plane of true abundances, each spectrum colored by the set of components it is believed to hold.
+    """Draw the plane of true abundances ``(N, 2)``, each spectrum colored by its most probable set of components.
 
-    Parameters
-    ----------
-    truth : array, shape (N, 2)
-        True abundances of the two components.
-    probability : array, shape (N, H)
-        What is believed about each of H sets; spectra without a belief are left out.
-    held : sequence of str
-        Names of the sets: "nothing" is gray, "comp10 alone" has the color of comp10, others have further colors.
+    `probability` is ``(N, H)``, of the H sets that `held` names: "nothing" is gray, "comp10 alone" has the color of
+    comp10, others have further colors. Spectra without a probability are left out.
     """
     points, belief = np.asarray(truth, float), np.asarray(probability, float)
-    figure, panel = base.panel(4.6, ax)
+    figure, panel = base.panel(4.6)
     known = np.isfinite(np.hstack([points, belief])).all(axis=1)
     points, most = points[known], belief[known].argmax(axis=1)
     own = {"nothing": MUTED} | {f"{name} alone": color for name, color in zip(reported, COMPONENT_COLORS, strict=True)}
@@ -138,6 +123,5 @@ def beliefs(
         )
     end, (x, y) = base.reach(points), (base.name(label, names) for label in reported)
     panel.set(xlim=(0, end), ylim=(0, end), box_aspect=1, xlabel=f"true {x}", ylabel=f"true {y}")
-    place = figure if ax is None else panel
-    base.legend(place, handles, title="what is believed (and of how many spectra)")
+    base.legend(figure, handles, title="most probable set of lines (number of spectra)")
     return figure

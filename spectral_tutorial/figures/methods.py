@@ -27,22 +27,13 @@ ERRORS = ("mse_median", "mse_low", "mse_high")
 
 @base.styled
 def combinations_shown(
-    report: pd.DataFrame,
-    counts: Mapping[str, int],
-    component: str,
-    names: base.Names = None,
-    ax: Axes | None = None,
+    report: pd.DataFrame, counts: Mapping[str, int], component: str, names: base.Names = None
 ) -> Figure:
     """Draw ID and OOD error of one component against the number of combinations shown in training.
 
-    Parameters
-    ----------
-    counts : mapping
-        Method to number of combinations; methods that the report does not have are left out.
-    component : str
-        Which error to draw.
+    `counts` maps methods to that number; those that the report does not have are left out.
     """
-    figure, ax = base.panel(3.5, ax)
+    figure, ax = base.panel(3.5)
     table = report[(report["component"] == component) & report["method"].isin(list(counts))]
     table = base.positive(table, *ERRORS, "crlb").assign(count=table["method"].map(counts))
     table = table.sort_values("count", kind="stable")
@@ -112,15 +103,13 @@ def every_method(
 
 
 @base.styled
-def slope_by_company(
-    slopes: pd.DataFrame, reported: base.Pair, names: base.Names = None, ax: Axes | None = None
-) -> Figure:
+def slope_by_company(slopes: pd.DataFrame, reported: base.Pair, names: base.Names = None) -> Figure:
     """Draw how well the second component is read beside more and more of the first, a line a method.
 
     `slopes` holds slopes of predicted on true abundance of the second component: a row a range of the first one's
     abundance ("0.0 to 0.2", ...), a column a method.
     """
-    figure, ax = base.panel(3.4, ax)
+    figure, ax = base.panel(3.4)
     places, looks = np.arange(len(slopes)), base.looks(slopes)
     for level in (0, 1):
         ax.axhline(level, color=MUTED, linewidth=0.8, zorder=1)
@@ -140,52 +129,38 @@ def slope_by_company(
 
 @base.styled
 def templates(
-    wavelength: ArrayLike,
-    learned: Mapping[str, ArrayLike],
-    true: Mapping[str, ArrayLike],
-    names: base.Names = None,
-    ax: Axes | Sequence[Axes] | None = None,
+    wavelength: ArrayLike, learned: Mapping[str, ArrayLike], true: Mapping[str, ArrayLike], names: base.Names = None
 ) -> Figure:
     """Draw what a decoder learned that one unit of a component does to log flux, on top of what it truly does.
 
-    Parameters
-    ----------
-    wavelength : array, shape (W,)
-        In nm.
-    learned, true : mapping
-        Component to change of log flux at abundance 1, shape ``(W,)``. A panel a component of `learned`.
+    `learned` and `true` map components to the change of log flux at abundance 1, ``(W,)`` as is `wavelength` (nm). A
+    panel a component of `learned`.
     """
     grid, shades = np.asarray(wavelength, float), (*COMPONENT_COLORS[: len(learned)], *[PALE] * (len(learned) - 2))
-    figure, (panels,) = base.panels(2.9, columns=len(learned), ax=ax)
+    figure, (panels,) = base.panels(2.9, columns=len(learned))
     for panel, (label, curve), color in zip(panels, learned.items(), shades, strict=True):
         panel.plot(grid, np.asarray(true[label], float), color=color, linewidth=5.5, alpha=0.5)
         panel.plot(grid, np.asarray(curve, float), color=DARK, linewidth=1.2)
         panel.set(title=base.name(label, names), xlabel="wavelength (nm)", xlim=grid[[0, -1]])
-    limits = np.array([panel.get_ylim() for panel in panels])
-    for panel in panels:
-        panel.set_ylim(limits.min(), limits.max())
     panels[0].set_ylabel("change of log flux")
     thick = tuple(Line2D([], [], color=color, linewidth=5.5, alpha=0.5) for color in dict.fromkeys(shades))
     handles = {"true": thick, "learned": Line2D([], [], color=DARK, linewidth=1.2)}
-    base.legend(figure if ax is None else panels[0], handles, handler_map={tuple: HandlerTuple(None)})
+    base.legend(figure, handles, handler_map={tuple: HandlerTuple(None)})
     return figure
 
 
 @base.styled
-def ratios_to_bound(table: pd.DataFrame, names: base.Names = None, ax: Axes | Sequence[Axes] | None = None) -> Figure:
+def ratios_to_bound(table: pd.DataFrame, names: base.Names = None) -> Figure:
     """Draw how far from the Cramér-Rao bound each method's OOD error is, in many worlds; ratios above 1.5 in numbers.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Columns group (a row each), method (a marker each), component (a panel each) and ratio; what is no positive
-        number is left out. With columns low and high, whiskers from one to the other.
+    `table` has columns group (a row each), method (a marker each), component (a panel each) and ratio; what is no
+    positive number is left out. With columns low and high, whiskers from one to the other.
     """
     looks, groups = base.looks(table["method"].unique()), list(table["group"].unique())
     components = list(table["component"].unique())
     lanes = table.groupby("group")["method"].unique().map(list)  # each method of a group has one, for its number's sake
     lane = 1 / (lanes.map(len).max() + 0.7)
-    figure, (panels,) = base.panels(1.25 + 0.15 / lane * len(groups), columns=len(components), ax=ax)
+    figure, (panels,) = base.panels(1.25 + 0.15 / lane * len(groups), columns=len(components))
     table = base.positive(table, *{"ratio", "low", "high"} & {*table})
     low, high = np.nanmin([1.0, table["ratio"].min()]), np.nanmax([2.0, table["ratio"].max()])
     room = (high / low) ** 0.2  # for numbers
@@ -210,28 +185,23 @@ def ratios_to_bound(table: pd.DataFrame, names: base.Names = None, ax: Axes | Se
         panel.tick_params(axis="y", length=0, labelleft=panel is panels[0])
     marks = {name: look for name, look in looks.items() if name not in groups}  # those have names at their rows
     handles = {base.text(name): Line2D([], [], linestyle="none", **look) for name, look in marks.items()}
-    base.legend(figure if ax is None else panels[0], handles | {BOUND_NAME: Line2D([], [], **BOUND_LINE)})
+    base.legend(figure, handles | {BOUND_NAME: Line2D([], [], **BOUND_LINE)})
     return figure
 
 
 @base.styled
-def phase_diagram(values: pd.DataFrame, label: str, ax: Axes | None = None) -> Figure:
-    """Draw a table of positive numbers as a map: a row an index, a column a column, color and number the value.
+def phase_diagram(values: pd.DataFrame, label: str) -> Figure:
+    """Draw a table of positive numbers, which `label` says what they are, as a map: color and number the value.
 
-    Parameters
-    ----------
-    values : DataFrame
-        Positive numbers; names of index and columns become the axes' labels. What is none stays white.
-    label : str
-        What the numbers are.
+    Names of index and columns become the axes' labels. What is no positive number stays empty.
     """
-    figure, ax = base.panel(1.1 + 0.36 * len(values), ax)
+    figure, ax = base.panel(1.1 + 0.36 * len(values))
     numbers = np.ma.masked_invalid(base.positive(values, *values).to_numpy(float))
     low, high = (float(numbers.min()), float(numbers.max())) if numbers.count() else (1.0, 10.0)
     norm = colors.LogNorm(low, max(high, 1.01 * low))
     cells = ax.pcolormesh(numbers, norm=norm, cmap="YlOrBr", edgecolors="white", linewidth=1.5)
     for (row, column), number in np.ndenumerate(numbers.filled(np.nan)):
-        words = "" if np.isnan(number) else f"{number:.2g}" if number < 10 else f"{number:,.0f}"
+        words = "" if np.isnan(number) else f"{number:.1f}" if number < 9.95 else f"{number:,.0f}"
         color = "white" if np.isfinite(number) and norm(number) > 0.65 else DARK
         ax.text(column + 0.5, row + 0.5, words, color=color, ha="center", va="center", fontsize=9)
     ax.set_xticks(np.arange(values.shape[1]) + 0.5, [base.text(name, 12) for name in values.columns])

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, colors
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
@@ -18,46 +17,42 @@ from spectral_tutorial.physics import WIEN_NM_K, World, add_noise, continuum, lo
 
 
 @base.styled
-def spectral_lines(
-    world: World, reported: Sequence[str] = (), names: base.Names = None, ax: Axes | None = None
-) -> Figure:
+def spectral_lines(world: World, reported: Sequence[str] = (), names: base.Names = None) -> Figure:
     """Draw every line's strength x profile on its own row, by center: absorption hangs, emission stands.
 
-    Names are at the left, strengths at the right; the lines in `reported` wear their components' colors.
+    The lines in `reported` have their components' colors. Narrow and in large type: it can be read on a phone.
     """
-    figure, ax = base.panel(1.0 + 0.24 * len(world.labels), ax)
+    figure, ax = base.panel(1.0 + 0.28 * len(world.labels), width=5.2)
     order = np.argsort(-world.wavelength[world.profiles.argmax(axis=1)], kind="stable")
     chosen, strongest = dict(zip(reported, COMPONENT_COLORS, strict=False)), np.abs(world.strength).max() or 1.0
-    right: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "fontsize": 8.5}
     for row, k in enumerate(order):
         strength, color = world.strength[k], chosen.get(world.labels[k], MUTED)
         curve = row + 0.85 * strength / strongest * world.profiles[k]
         alpha = 0.8 if world.labels[k] in chosen else 0.15 if strength > 0 else 0.5
         ax.fill_between(world.wavelength, row, curve, color=color, alpha=alpha, linewidth=0)
         ax.plot(world.wavelength, curve, color=base.ink(color), linewidth=0.8)
-        base.note(ax, 1.0, row, f"{strength:+.2g}".replace("-", "\N{MINUS SIGN}"), color, **right)
-    base.note(ax, 1.0, len(order), "strength", ha="center", offset=(9, 0), **right)
     ax.set_yticks(range(len(order)), [base.name(world.labels[k], names) for k in order])
     ax.tick_params(axis="y", length=0)
+    ax.tick_params(labelsize=12)
+    ax.locator_params(axis="x", nbins=5)
     ax.spines["left"].set_visible(False)
-    ax.set(xlabel="wavelength (nm)", xlim=world.wavelength[[0, -1]], ylim=(-1.0, len(order) + 0.2))
+    ax.set(xlim=world.wavelength[[0, -1]], ylim=(-1.0, len(order)))
+    ax.set_xlabel("wavelength (nm)", fontsize=12)
     return figure
 
 
 @base.styled
-def diverse_samples(
-    spectra: Spectra, world: World, reported: Sequence[str] = (), names: base.Names = None, count: int = 6
-) -> Figure:
-    """Draw the first `count` spectra, three a row, each with the continuum of its own temperature dashed."""
-    count, columns = min(count, len(spectra)), min(3, len(spectra))
-    rows = np.arange(count // columns * columns).reshape(-1, columns)
+def diverse_samples(spectra: Spectra, world: World, reported: Sequence[str] = (), names: base.Names = None) -> Figure:
+    """Draw the first six spectra, three a row, each with the continuum of its own temperature dashed."""
+    columns = min(3, len(spectra))
+    rows = np.arange(min(6, len(spectra)) // columns * columns).reshape(-1, columns)
     return _sample_grid(spectra, rows, PALE, world, reported, names)
 
 
 @base.styled
-def continua(wavelength: ArrayLike, temperatures: Sequence[float], ax: Axes | None = None) -> Figure:
+def continua(wavelength: ArrayLike, temperatures: Sequence[float]) -> Figure:
     """Draw black bodies of several temperatures (K), with Wien's peak marked where it is on the grid (nm)."""
-    figure, ax = base.panel(3.0, ax)
+    figure, ax = base.panel(3.0)
     grid = np.asarray(wavelength, float)
     shades = colormaps["inferno"](np.linspace(0.7, 0.2, len(temperatures)))
     for curve, temperature, shade in zip(continuum(grid, temperatures), temperatures, shades, strict=True):
@@ -122,18 +117,16 @@ def wing(
     log_flux = np.log(flux, out=np.full_like(flux, np.nan), where=flux > 0)
     figure, panels = base.panels(4.4, 2, 2, sharey=False)
     for (above, below), name, curves in zip(panels.T, ("flux", "log flux"), (flux, log_flux), strict=True):
-        for i, color in enumerate(colormaps["RdPu"](np.linspace(0.4, 1.0, n))):
+        for i, color in enumerate(colormaps["RdPu"](np.linspace(0.5, 1.0, n))):
             # in log flux the curves coincide: thinner and thinner, so that each is seen below the next
             width = 6.0 * 0.5**i if name == "log flux" else 1.8
             above.plot(grid, curves[n + i], color=color)
             above.plot(grid, curves[i], "--", color=color, linewidth=1.0)
             below.plot(grid, curves[n + i] - curves[i], color=color, linewidth=width)
-        above.set(ylabel=name, title="In flux it shrinks" if name == "flux" else "In log flux it does not")
+        above.set(ylabel=name, title="In flux the change shrinks" if name == "flux" else "In log flux it does not")
         below.set(xlabel="wavelength (nm)", ylabel=f"change in {name}")
-    title = f"{base.name(y_label, names)} beside {base.name(x_label, names)} of abundance"
-    base.legend(
-        figure, {f"{level:g}": line for level, line in zip(levels, panels[1, 0].lines, strict=True)}, title=title
-    )
+    handles = {f"{level:g}": line for level, line in zip(levels, panels[1, 0].lines, strict=True)}
+    base.legend(figure, handles, title=f"abundance of {base.name(x_label, names)}")
     return figure
 
 
@@ -153,15 +146,15 @@ def noise_levels(
 
 
 @base.styled
-def train_samples(spectra: Spectra, world: World, reported: Sequence[str], names: base.Names = None) -> Figure:
-    """Draw training spectra, two of each combination, with their own continua, marking the reported lines."""
-    return _combinations(spectra, base.split_color("train"), world, reported, names)
-
-
-@base.styled
-def test_samples(spectra: Spectra, world: World, reported: Sequence[str], names: base.Names = None) -> Figure:
-    """Draw test spectra as :func:`train_samples` draws them."""
-    return _combinations(spectra, base.split_color("test"), world, reported, names)
+def samples(
+    spectra: Spectra, split: str, world: World, reported: Sequence[str] = (), names: base.Names = None
+) -> Figure:
+    """Draw spectra of a split: two of each combination, a column each (four at most); six of one that is alone."""
+    held, which = np.unique(spectra.abundance > 0, axis=0, return_inverse=True)
+    kinds = np.argsort(held.sum(axis=1), kind="stable")[:4]
+    groups = [np.flatnonzero(which.reshape(-1) == kind) for kind in kinds]
+    rows = np.resize(groups[0], (2, 3)) if len(groups) == 1 else np.array([np.resize(g, 2) for g in groups]).T
+    return _sample_grid(spectra, rows, base.split_color(split), world, reported, names)
 
 
 @base.styled
@@ -221,7 +214,7 @@ def _sample_grid(
         own = continuum(spectra.wavelength, spectra.temperature[row])[0]
         ax.plot(spectra.wavelength, own, color=DARK, linestyle="--", linewidth=1.1)
         found = [(names or {}).get(label := spectra.labels[k], label) for k in np.flatnonzero(spectra.abundance[row])]
-        held = " + ".join(found[:2] + ([f"{len(found) - 2} more"] if len(found) > 2 else [])) or "no line"
+        held = " + ".join(found if len(found) < 3 else [found[0], f"{len(found) - 1} more"]) or "no line"
         facts = f"{spectra.temperature[row]:,.0f} K, noise {spectra.noise_level[row]:.0%}"
         ax.set_title(f"{base.text(held, 84 // rows.shape[1])}\n{facts}", fontsize=9)
         for label, mark in zip(reported, COMPONENT_COLORS, strict=False):
@@ -235,12 +228,3 @@ def _sample_grid(
     for ax in panels[:, 0]:
         ax.set_ylabel("flux")
     return figure
-
-
-def _combinations(spectra: Spectra, color: str, world: World, reported: Sequence[str], names: base.Names) -> Figure:
-    """Two spectra of each combination, a column each (four at most); six of a combination that is alone."""
-    held, which = np.unique(spectra.abundance > 0, axis=0, return_inverse=True)
-    kinds = np.argsort(held.sum(axis=1), kind="stable")[:4]
-    groups = [np.flatnonzero(which.reshape(-1) == kind) for kind in kinds]
-    rows = np.resize(groups[0], (2, 3)) if len(groups) == 1 else np.array([np.resize(g, 2) for g in groups]).T
-    return _sample_grid(spectra, rows, color, world, reported, names)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from matplotlib import colors
+from matplotlib import colormaps, colors
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -35,9 +35,8 @@ def training_curves(histories: pd.DataFrame, status: pd.DataFrame | None = None)
     for ax, method in zip(panels, parts, strict=True):
         ax.set(xscale="log", xlabel="training step", title=base.text(method) if len(parts) > 1 else "")
         base.plain_log(ax.xaxis)
-    _curves(
-        panels, {name: [_wide(part, f"{name}_loss") for part in parts.values()] for name in ("train", "val")}, status
-    )
+    losses = {name: [_wide(part, f"{name}_loss") for part in parts.values()] for name in ("train", "val")}
+    _curves(panels, losses, status)
     panels[0].set_ylabel("loss (MSE over all outputs)")
     return figure
 
@@ -67,11 +66,9 @@ def mse_time_series(
 def mse_trajectory(
     trajectories: pd.DataFrame,
     reference_points: Mapping[str, Sequence[float] | NDArray[np.float64]] | None = None,
-    split: str = "test",
     reported: base.Pair | None = None,
     status: pd.DataFrame | None = None,
     names: base.Names = None,
-    ax: Axes | None = None,
 ) -> Figure:
     """Draw the path through the plane of the two errors, first checkpoint (hollow) to last (filled).
 
@@ -79,22 +76,23 @@ def mse_trajectory(
     `reference_points` are named places (x, y) in the plane, for instance what a constant prediction scores.
     """
     table, pair, bar = base.positive(trajectories, "mse"), _pair(trajectories, reported), None
-    figure, ax = base.panel(5.0, ax)
+    figure, ax = base.panel(5.0)
     norm = colors.LogNorm(1, max(2, table["step"].max()))
+    shades = colors.ListedColormap(colormaps["viridis"](np.linspace(0, 0.75, 256)))  # its yellow is pale on white
     for _, line, x, y, _ in _paths(ax, table, "mse", pair, "val", status):
         ax.plot(x, y, color=base.split_color("val"), linewidth=1.8, linestyle=line)
         base.note(ax, x[-1], y[-1], base.split_name("val"), base.split_color("val"), offset=(7, 0))
-    for name, line, x, y, steps in _paths(ax, table, "mse", pair, split, status):
+    for name, line, x, y, steps in _paths(ax, table, "mse", pair, "test", status):
         points = np.column_stack([x, y])
         pieces = list(np.stack([points[:-1], points[1:]], axis=1))
-        path = LineCollection(pieces, array=steps[1:], norm=norm, cmap="viridis", linewidths=3.2, linestyles=[line])
+        path = LineCollection(pieces, array=steps[1:], norm=norm, cmap=shades, linewidths=3.2, linestyles=[line])
         path.set_capstyle("round")
         ax.add_collection(path)
         bar = bar or figure.colorbar(path, ax=ax, label="training step", pad=0.02, aspect=30, format="{x:,.0f}")
         ax.plot(*points[0], "o", color=DARK, markerfacecolor="white", markersize=7)
         ax.plot(*points[-1], "o", color=DARK, markersize=7)
         top = int(np.argmax(y))
-        base.note(ax, x[top], y[top], name, base.split_color(split), offset=(0, 10), ha="center")
+        base.note(ax, x[top], y[top], name, base.split_color("test"), offset=(0, 10), ha="center")
     for label, (across, up) in (reference_points or {}).items():
         if 0 < across < np.inf and 0 < up < np.inf:
             ax.plot(across, up, "+", color=DARK, markersize=9, markeredgewidth=1.8)
@@ -111,11 +109,10 @@ def slopes(
     reported: base.Pair | None = None,
     status: pd.DataFrame | None = None,
     names: base.Names = None,
-    ax: Axes | None = None,
 ) -> Figure:
     """Draw slopes of predicted on true abundance over checkpoints, ID dashed, OOD solid."""
     pair = _pair(trajectories, reported)
-    figure, ax = base.panel(4.6, ax)
+    figure, ax = base.panel(4.6)
     for split, line, offset in (("val", (0, (4, 2)), (-8, 8)), ("test", "-", (8, -8))):
         color = base.split_color(split)
         for name, _, x, y, _ in _paths(ax, trajectories, "slope", pair, split, status):
@@ -132,19 +129,12 @@ def slopes(
 
 
 @base.styled
-def seed_strip(
-    summary: pd.DataFrame, names: base.Names = None, constant: float = 1 / 12, mean_over_all: bool = True
-) -> Figure:
+def seed_strip(summary: pd.DataFrame, names: base.Names = None, constant: float = 1 / 12) -> Figure:
     """Draw one mark a seed for each component's in-distribution MSE; seeds that are not ok are named.
 
-    Parameters
-    ----------
-    summary : DataFrame
-        Columns training_seed, status (ok, dead, diverged, unfinished), component, mse (at 3 `constant` if infinite).
-    constant : float
-        MSE of the best constant prediction.
-    mean_over_all : bool
-        Draw the mean over all seeds, the dead ones too, beside the median of the live ones.
+    `summary` has columns training_seed, status (ok, dead, diverged, unfinished), component and mse, drawn at 3
+    `constant` if infinite; `constant` is the MSE of the best constant prediction. Beside the median of the live seeds
+    stands the mean of all, the dead ones too.
     """
     shown = summary["mse"].where(np.isfinite(summary["mse"]), 3 * constant)
     table = base.positive(summary.assign(finite=summary["mse"], shown=shown), "finite", "shown")
@@ -153,32 +143,22 @@ def seed_strip(
     for i, (ax, component) in enumerate(zip(panels, components, strict=True)):
         part = table[table["component"] == component].sort_values("training_seed")
         named: list[int | None] = []
-        lines = {"median of the live": (part.loc[part["status"].isin(LIVE), "finite"].median(), "-")}
-        lines |= {"mean over all": (part["finite"].mean(), ":")} if mean_over_all else {}
+        live = part.loc[part["status"].isin(LIVE), "finite"]
+        lines = {"median of live seeds": (live.median(), "-"), "mean of all seeds": (part["finite"].mean(), ":")}
         for name, (value, line) in (lines | {"best constant": (constant, "-.")}).items():
             handles[name] = ax.axhline(value, color=DARK, linestyle=line, linewidth=1.3, zorder=1)
         for row in part.to_dict("records"):
             ok, seed = row["status"] == "ok", row["training_seed"]
-            look: dict[str, Any] = {
-                "marker": STATUS_MARKERS[row["status"]],
-                "linestyle": "none",
-                "markersize": 6 if ok else 8,
-            }
-            look |= {"markeredgecolor": "white", "markeredgewidth": 0.6}
-            ax.plot(
-                seed, row["shown"], color=COMPONENT_COLORS[i % 2] if ok else DARK, gid=row["status"], zorder=3, **look
-            )
+            look: dict[str, Any] = {"marker": STATUS_MARKERS[row["status"]], "linestyle": "none"}
+            look |= {"markersize": 6 if ok else 8, "markeredgecolor": "white", "markeredgewidth": 0.6}
+            color = COMPONENT_COLORS[i % 2] if ok else DARK
+            ax.plot(seed, row["shown"], color=color, gid=row["status"], zorder=3, **look)
             handles[f"{'live' if ok else row['status']} seed"] = Line2D([], [], color=MUTED if ok else DARK, **look)
             if not ok:
                 low = named[-1:] != [seed - 1]
                 named.append(seed if low else None)  # names of neighbors stand at two heights
-                upright: dict[str, Any] = {
-                    "offset": (0, 7 if low else 29),
-                    "rotation": 90,
-                    "ha": "center",
-                    "va": "bottom",
-                }
-                base.note(ax, seed, row["shown"], str(seed), fontsize=8.5, **upright)
+                upright: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": 8.5}
+                base.note(ax, seed, row["shown"], str(seed), offset=(0, 7 if low else 29), **upright)
         ax.set(title=base.name(component, names), xlabel="training seed")
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=(1, 2, 5, 10)))
     base.log_scale(panels, "y")
@@ -189,17 +169,12 @@ def seed_strip(
 
 
 @base.styled
-def drift(steps: ArrayLike, difference: ArrayLike, ax: Axes | None = None) -> Figure:
-    """Draw how far apart two trainings of each seed are after so many steps: seeds thin, the median thick.
+def drift(steps: ArrayLike, difference: ArrayLike) -> Figure:
+    """Draw how far apart two trainings of each seed are after so many `steps` ``(C,)``: seeds thin, the median thick.
 
-    Parameters
-    ----------
-    steps : array, shape (C,)
-        Training steps.
-    difference : array, shape (S, C)
-        Largest difference of two predictions of a seed; 0 has no place on the axis.
+    `difference` ``(S, C)`` is the largest between two predictions of a seed; 0 has no place on the axis.
     """
-    figure, ax = base.panel(3.3, ax)
+    figure, ax = base.panel(3.3)
     difference = np.where(np.asarray(difference, float) > 0, difference, np.nan)
     look: dict[str, Any] = {"color": base.split_color("test")}
     for seed in difference:

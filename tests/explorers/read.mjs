@@ -7,11 +7,11 @@ const [, , path, input] = process.argv;
 const module = await import(pathToFileURL(path).href);
 const { world: description, payload, settings } = JSON.parse(readFileSync(input, "utf8"));
 const world = module.makeWorld(description);
-const readers = payload ? module.makeReaders(payload) : [];
+const predictors = payload ? module.makePredictors(payload) : [];
 
 const answers = settings.map(({ temperature, noise, draw, abundances }) => {
   const mean = module.meanFlux(world, temperature, abundances);
   const flux = module.addNoise(mean, noise, module.standardNormal(draw, world.n_bins));
-  return { mean: Array.from(mean), flux: Array.from(flux), answers: readers.map(({ read }) => read(flux)) };
+  return { mean: Array.from(mean), flux: Array.from(flux), answers: predictors.map(({ predict }) => predict(flux)) };
 });
 process.stdout.write(JSON.stringify({ wavelength: Array.from(world.wavelength), answers }));

@@ -19,15 +19,21 @@ def edit(path: Path, **changes: Any) -> None:
 
 
 def shrink(book: Path, label: str = "comp4") -> Path:
-    """Make the configuration in `book` small, comp4 called `label`, and return its meta file."""
+    """Make the configuration in `book` small, comp4 called `label`, and return its meta file.
+
+    Where the label is another, no line has a name: figures show labels.
+    """
     meta = book / "meta_config.yaml"
     edit(meta, training_seed=SEEDS)
-    spectra, laws, training, analysis = (book / yaml.safe_load(meta.read_text())[key] for key in FILES)
-    for path in (spectra, laws, analysis):
+    spectra, distribution, training, analysis = (book / yaml.safe_load(meta.read_text())[key] for key in FILES)
+    for path in (spectra, distribution, analysis):
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         path.write_text(yaml.safe_dump(_renamed(content, label), sort_keys=False), encoding="utf-8")
-    splits = yaml.safe_load(laws.read_text(encoding="utf-8"))["splits"]
-    edit(laws, splits={name: {**split, "n_samples": 256} for name, split in splits.items()})
+    if label != "comp4":
+        pair = yaml.safe_load(analysis.read_text(encoding="utf-8"))["plot_config"]
+        edit(analysis, plot_config={key: value for key, value in pair.items() if key != "names"})
+    splits = yaml.safe_load(distribution.read_text(encoding="utf-8"))["splits"]
+    edit(distribution, splits={name: {**split, "n_samples": 256} for name, split in splits.items()})
     edit(training, epochs=4)
     return meta
 
