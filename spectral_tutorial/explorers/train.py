@@ -125,8 +125,8 @@ def train_once(
     def measure(step: int, state: models.State) -> None:
         progress.step.append(step)
         for (inputs, truth), errors in zip(pairs[1:], (progress.known, progress.held), strict=True):
-            answer = models.predict(model, state, inputs)[0, :, place]
-            errors.append(float(torch.mean((answer - truth[:, place]) ** 2)))
+            predicted = models.predict(model, state, inputs)[0, :, place]
+            errors.append(float(torch.mean((predicted - truth[:, place]) ** 2)))
 
     def advance(done: int, total: int) -> None:
         progress.done, progress.total = done, total
