@@ -171,7 +171,7 @@ def test_a_beer_lambert_world_is_the_same_in_the_page(
     exp: st.Experiment, node: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = st.World(**{**vars(exp.world), "law": "beer_lambert"})
-    monkeypatch.setattr(type(exp), "world", other)
+    monkeypatch.setattr(exp, "world", other)
     world = {**base.describe_world(exp), "line_law": "beer_lambert"}
     monkeypatch.setattr(base, "describe_world", lambda _: world)
     settings = random_settings(exp, 20)
