@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import nbformat
 import yaml
 from explorers.small import EVIL, shrink
+from helpers import REPOSITORY
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 HOME, SITE = "https://github.com/somebody/a-book", "https://somebody.github.io/a-book"
@@ -64,7 +66,8 @@ def write_explorers_book(folder: Path) -> None:
     for name, sources in FIGURES.items():
         shown = [figure(source, f"fig-{name}-{i}") for i, source in enumerate(sources)]
         pages[name] = [new_markdown_cell(f"# {name.title()}"), new_code_cell(HEAD), *shown]
-    write_book(folder, pages, INDEX)
+    landing = (REPOSITORY / "book" / "index.md").read_text(encoding="utf-8")
+    write_book(folder, pages, INDEX + "".join(re.findall(r"^```\{only\} published\n.*?^```$", landing, re.M | re.S)))
 
 
 def figure(source: str, name: str) -> Any:

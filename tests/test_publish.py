@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -56,6 +57,7 @@ def test_a_local_build_links_to_no_repository_and_no_service(sites: dict[str, di
         soup = sites["laptop"][name]
         assert outside(soup) == set()
         assert not soup.select(".dropdown-source-buttons, .dropdown-launch-buttons")
+        assert not soup.select("a[href$='book.pdf']")
         assert not {"og:url", "og:image"} & set(meta(soup))
         assert soup.select_one(".btn-download-source-button") is not None
 
@@ -77,9 +79,9 @@ def test_a_published_build_links_to_where_it_comes_from(sites: dict[str, dict[st
     assert not [link for link in links["index"] if "binder" in link or "colab" in link]  # it is no notebook file
     pictures = {str(picture["src"]) for picture in sites["workflow"]["stub"].select(".dropdown-launch-buttons img")}
     assert pictures == {"../_static/images/logo_binder.svg", "../_static/images/logo_colab.png"}
-    for place, offered in (("workflow", ["../book.pdf"]), ("laptop", [])):
-        found = [str(link["href"]) for link in sites[place]["index"].select("a[href$='book.pdf']")]
-        assert found == offered
+    for name, places in (("index", 2), ("stub", 1)):  # in the menu of each page, and in the text of the landing page
+        offered = [str(link["href"]) for link in sites["workflow"][name].select("a[href$='book.pdf']")]
+        assert offered == ["../book.pdf"] * places
 
 
 @pytest.mark.slow
@@ -202,9 +204,11 @@ def test_the_workflow_runs_what_the_readme_says_and_may_do_little() -> None:
         "colab": None,
         "site": {"contents": "read", "pages": "read"},
         "deploy": {"pages": "write", "id-token": "write"},
+        "release": {"actions": "read", "contents": "write"},
     }
     assert workflow["permissions"] == {"contents": "read"}
-    assert set(jobs["deploy"]["needs"]) == set(jobs) - {"deploy", "nightly", "colab"}
+    for name in ("deploy", "release"):
+        assert set(jobs[name]["needs"]) == set(jobs) - {"deploy", "release", "nightly", "colab"}
 
 
 def test_the_actions_are_named_by_their_commits() -> None:
@@ -213,6 +217,36 @@ def test_the_actions_are_named_by_their_commits() -> None:
     assert uses
     for action in uses:
         assert re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
+
+
+GH = """#!/bin/bash
+printf '%s\\n' "$@" > "$PWD/asked"
+if [ "$1" = run ]; then mkdir -p "${@: -1}/book"; touch "${@: -1}/index.html" "${@: -1}/book.pdf"; fi
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="runs where the workflow does")
+@pytest.mark.parametrize(("dated", "made"), [("(2026-12-24)", True), ("(not yet released)", False)])
+def test_the_tag_of_a_dated_version_releases_site_pdf_and_locks(tmp_path: Path, dated: str, made: bool) -> None:
+    steps = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]["release"]["steps"]
+    gh = tmp_path / "tools" / "gh"
+    gh.parent.mkdir()
+    gh.write_text(GH, encoding="utf-8")
+    gh.chmod(0o755)
+    (tmp_path / "CHANGELOG.md").write_text(f"# Changelog\n\n## 1.2.3 {dated}\n", encoding="utf-8")
+    path = f"{gh.parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "GITHUB_REF_NAME": "v1.2.3", "GITHUB_RUN_ID": "7"}
+    script = "\n".join(step["run"] for step in steps if "run" in step)
+    done = subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode == 0) == made, done.stderr
+    if made:
+        asked = (tmp_path / "asked").read_text(encoding="utf-8").splitlines()
+        attached = ["book-html.zip", "book-html/book.pdf", "requirements-book.txt", "requirements.txt"]
+        assert asked[:7] == ["release", "create", "v1.2.3", *attached]
+        assert "--verify-tag" in asked
+        assert all((tmp_path / name).is_file() or (REPOSITORY / name).is_file() for name in attached)
+        with zipfile.ZipFile(tmp_path / "book-html.zip") as site:
+            assert "book-html/index.html" in site.namelist()
 
 
 # --- Colab ------------------------------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ LAUNCH = {
     "binderhub_url": "https://mybinder.org",
     "colab_url": "https://colab.research.google.com",
 }
+PUBLISHED = "published"
+"""The tag of a build that knows its site: what a page says in `only` with it is left out of others."""
 SHOWN_IN_A_FEED = r'<link rel="canonical"[^>]*>|<meta (?:property="og:|name="(?:description|twitter:))[^>]*>'
 PDF = "book.pdf"
 BUTTONS = ("use_repository_button", "use_edit_page_button", "use_issues_button")
@@ -50,6 +52,8 @@ def fill_in(app: Sphinx, config: Config) -> None:
             **dict.fromkeys(BUTTONS, True),
         }
     config.html_baseurl = address(SITE, r"https?://\S+", "https://OWNER.github.io/NAME")
+    if config.html_baseurl:
+        app.tags.add(PUBLISHED)
 
 
 def keep_what_can_be_launched(

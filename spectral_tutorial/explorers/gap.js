@@ -42,7 +42,7 @@ function questionBox(model, { reported, level }, add) {
   const prompt = make(
     "p",
     {},
-    `The networks learned ${first.phrase} and ${second.phrase} from stars with one of them at most. Now give the star ` +
+    `The networks learned ${first.phrase} and ${second.phrase} from stars with at most one of them. Give this star ` +
       `both, ${number(level)} of each. How much of ${second.phrase} will they predict?`,
   );
   const guesses = { same: `About ${number(level)}`, less: "Clearly less", more: "Clearly more" };

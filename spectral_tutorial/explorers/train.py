@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from spectral_tutorial import analysis, figures, models, training
 from spectral_tutorial.data import InputTransform, Spectra
 from spectral_tutorial.explorers import pictures
-from spectral_tutorial.explorers.base import book_folder, picture_tag
+from spectral_tutorial.explorers.base import book_folder, describe_line, picture_tag
 
 if TYPE_CHECKING:
     from spectral_tutorial.experiment import Experiment
@@ -174,7 +174,7 @@ class TrainPanel:
         self.settings = TrainSettings(**settings)
         self.progress: Progress | None = None
         self.error: Exception | None = None
-        self.component = experiment.reported[1]
+        self.component = describe_line(experiment, experiment.reported[1])["phrase"]
         if book_folder() is None:
             self._make_widgets()
 
