@@ -19,6 +19,9 @@ import yaml
 from bs4 import BeautifulSoup
 from helpers import IDLE, assert_same_results, stamps
 from IPython.core.inputtransformer2 import TransformerManager
+from jupyter_client.utils import run_sync
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from stubs import write_book
 
@@ -27,6 +30,7 @@ NOTEBOOKS = sorted(BOOK.rglob("[!.]*.ipynb"))
 COLD_SECONDS, WARM_SECONDS = 660, 180  # what the book may take on two idle cores
 FIRST_FOUR_SECONDS, AGAIN_SECONDS = 300, 90  # and of it its first page and chapters 1 to 4, cold and warm
 WHY_AND_HOW_SECONDS, SWEEP_SECONDS = 180, 120  # and chapters 5 to 7, and the sweep of chapter 8
+BINDER = 2000 - 200  # megabytes, without those of Jupyter's server
 PATIENCE = 1 if IDLE else 4  # with one of two cores taken, chapters 5 to 7 were seen to need 390 s
 
 notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -187,6 +191,16 @@ def test_no_page_shows_an_error_or_a_warning(soups: dict[str, BeautifulSoup]) ->
 
 
 @pytest.mark.slow
+def test_each_page_says_how_long_it_took_and_fits_into_the_memory_of_binder(soups: dict[str, BeautifulSoup]) -> None:
+    table = soups["book/reference/reproducibility"].select_one("table.run-times")
+    rows = [[entry.get_text() for entry in row.select("td")] for row in table.select("tbody tr")]  # type: ignore[union-attr]
+    assert len(rows) > len(NOTEBOOKS)
+    assert all(float(seconds) > 0 and 50 < float(megabytes.split()[-1]) < BINDER for _, seconds, megabytes in rows), (
+        rows
+    )
+
+
+@pytest.mark.slow
 def test_every_picture_says_what_it_shows(soups: dict[str, BeautifulSoup]) -> None:
     for name, soup in soups.items():
         for picture in soup.select("main img"):
@@ -220,6 +234,26 @@ def test_a_chapter_runs_by_nbconvert_from_another_folder(shipped_run: Any, tmp_p
     ]
     assert texts  # what an editor shows that draws no widgets
     assert all(re.match(r"SpectrumExplorer\(abundance=", text) for text in texts)
+
+
+@pytest.mark.nightly
+def test_a_chapter_goes_on_after_a_restart_once_the_cells_above_ran_again(shipped_run: Any) -> None:
+    chapter = shipped_run.folder / "book" / "04_gap_analysis.ipynb"
+    code, before = cells(chapter), stamps(shipped_run.exp)
+    client = NotebookClient(nbformat.from_dict({"cells": code, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    environment = {**os.environ, "PYTHONPATH": str(shipped_run.folder)}
+    with client.setup_kernel(cwd=str(chapter.parent), env=environment):
+        half = len(code) // 2
+        for place in range(half):
+            client.execute_cell(code[place], place)
+        run_sync(client.km.restart_kernel)(now=True)
+        run_sync(client.kc.wait_for_ready)()
+        with pytest.raises(CellExecutionError, match="NameError"):
+            client.execute_cell(code[half], half)
+        for place, cell in enumerate(code):  # no claim fails
+            client.execute_cell(cell, place)
+    after = stamps(shipped_run.exp)
+    assert {name: after.get(name) for name in before} == before
 
 
 BROKEN = """# Stub

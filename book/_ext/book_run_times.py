@@ -1,9 +1,13 @@
-"""How long each page took to run in this build: ``{run-times}`` becomes a table when all pages were executed."""
+"""How long each page took to run in this build, and how much memory: ``{run-times}`` becomes a table of both."""
 
 from __future__ import annotations
 
 import posixpath
+import threading
+from collections import defaultdict
+from contextlib import suppress
 
+import psutil
 from docutils import nodes
 from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx import addnodes
@@ -11,6 +15,45 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
+
+INTERVAL = 0.2
+"""Seconds between two looks at the memory."""
+
+
+class Memory(threading.Thread):
+    """Notes how much memory in bytes each page's kernel and its processes held together, at most, one page at a time.
+
+    What processes share counts for each of them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.page = ""
+        self.peaks: dict[str, int] = defaultdict(int)
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        """Look until all pages are read."""
+        while not self.done.wait(INTERVAL):
+            page, held = self.page, 0
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    held += process.memory_info().rss
+            self.peaks[page] = max(self.peaks[page], held)
+
+    def begin(self, app: Sphinx) -> None:
+        """Start to look."""
+        self.start()
+
+    def turn(self, app: Sphinx, page: str, source: list[str]) -> None:
+        """Take another page."""
+        self.page = page
+
+    def end(self, app: Sphinx, env: BuildEnvironment) -> None:
+        """Keep what was found where the table finds it."""
+        self.done.set()
+        self.join()
+        env.page_memory = dict(self.peaks)  # type: ignore[attr-defined]
 
 
 class RunTimesNode(nodes.General, nodes.Element):
@@ -41,20 +84,23 @@ class FillRunTimes(SphinxPostTransform):
     def run(self, **kwargs: object) -> None:
         """Make the table."""
         for mark in list(self.document.findall(RunTimesNode)):
-            mark.replace_self(self.table(run_times(self.env)))
+            mark.replace_self(self.table(run_times(self.env), self.env.page_memory))
 
-    def table(self, seconds: dict[str, float]) -> nodes.table:
-        """Return a table of pages and seconds, with their sum."""
-        rows = [self.row(self.link(page), f"{value:.1f}") for page, value in seconds.items()]
-        rows.append(self.row(nodes.strong("", "together"), f"{sum(seconds.values()):.1f}"))
-        group = nodes.tgroup("", nodes.colspec(colwidth=4), nodes.colspec(colwidth=1), cols=2)
-        group += nodes.thead("", self.row(nodes.Text("Page"), "Seconds"))
+    def table(self, seconds: dict[str, float], memory: dict[str, int]) -> nodes.table:
+        """Return a table of pages, seconds and megabytes; the seconds add up, of the memory the most counts."""
+        held = {page: memory.get(page, 0) / 1e6 for page in seconds}
+        rows = [self.row(self.link(page), f"{value:.1f}", f"{held[page]:.0f}") for page, value in seconds.items()]
+        total = f"{sum(seconds.values()):.1f}"
+        rows.append(self.row(nodes.strong("", "together"), total, f"at most {max(held.values(), default=0):.0f}"))
+        columns = [nodes.colspec(colwidth=width) for width in (4, 1, 1)]
+        group = nodes.tgroup("", *columns, cols=len(columns))
+        group += nodes.thead("", self.row(nodes.Text("Page"), "Seconds", "Megabytes"))
         group += nodes.tbody("", *rows)
         return nodes.table("", group, classes=["run-times"])
 
-    def row(self, first: nodes.Node, second: str) -> nodes.row:
-        """Return a row of two entries."""
-        texts = (nodes.paragraph("", "", first), nodes.paragraph("", second))
+    def row(self, first: nodes.Node, *others: str) -> nodes.row:
+        """Return a row of entries."""
+        texts = (nodes.paragraph("", "", first), *(nodes.paragraph("", other) for other in others))
         return nodes.row("", *(nodes.entry("", text) for text in texts))
 
     def link(self, page: str) -> nodes.Node:
@@ -65,8 +111,12 @@ class FillRunTimes(SphinxPostTransform):
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Add the directive; Sphinx calls this."""
+    """Add the directive, and look at the memory; Sphinx calls this."""
+    memory = Memory()
+    app.connect("builder-inited", memory.begin)
+    app.connect("source-read", memory.turn)
+    app.connect("env-updated", memory.end)
     app.add_node(RunTimesNode)
     app.add_directive("run-times", RunTimes)
     app.add_post_transform(FillRunTimes)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    return {"parallel_read_safe": False, "parallel_write_safe": True}
