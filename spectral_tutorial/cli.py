@@ -46,10 +46,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, about in COMMANDS.items():
         command = commands.add_parser(name, help=about, description=about)
-        add, add_one = command.add_argument, command.add_mutually_exclusive_group().add_argument
+        add = command.add_argument
         add("-q", "--quiet", action="store_true", help="only warnings")
         if name == "sweep":
             add("file", metavar="SWEEP.yaml", help="the sweep file: base experiment, grid and seeds")
+            add_one = command.add_mutually_exclusive_group().add_argument
             add_one("--scheduler", metavar="ADDRESS", help="use the workers of this running Dask scheduler")
             add_one("--workers", type=int, metavar="N", help="processes here; 0: this one (default: by the cores)")
             add_one("--dry-run", action="store_true", help="name the cells and what they will take; compute nothing")

@@ -200,14 +200,14 @@ def reference_points(train: ArrayLike, test: ArrayLike) -> dict[str, Array]:
     Returns
     -------
     dict of str to array, shape (K,)
-        ``predict nothing`` answers 0, ``training mean`` what was usual in training, ``best constant`` the judged
+        ``predict nothing`` is 0, ``training mean`` what was usual in training, ``best constant`` the judged
         split's own mean, which nobody could know. For abundances uniform in [0, 1] and present in a third of training
         these are 1/3, 7/36 and 1/12.
     """
     train, test = np.asarray(train, float), np.asarray(test, float)
-    answers = {
+    constants = {
         "predict nothing": np.zeros(test.shape[1]),
         "training mean": train.mean(axis=0),
         "best constant": test.mean(axis=0),
     }
-    return {name: np.square(test - answer).mean(axis=0) for name, answer in answers.items()}
+    return {name: np.square(test - constant).mean(axis=0) for name, constant in constants.items()}

@@ -230,12 +230,12 @@ def _ridge(task: Task, log: bool) -> Fitted:
 
 
 def _local(task: Task) -> Fitted:
-    from spectral_tutorial.estimators import LocalReader
+    from spectral_tutorial.estimators import WindowedRidge
 
     spectra = task.config.spectra
     lines = [spectra.lines[spectra.index(label)] for label in task.labels]
     centers, widths = [line.center for line in lines], [line.width for line in lines]
-    return task.fit(LocalReader(task.world.wavelength, centers, widths))
+    return task.fit(WindowedRidge(task.world.wavelength, centers, widths))
 
 
 def _observer(task: Task) -> Fitted:

@@ -37,7 +37,7 @@ def _live_errors(experiment: Any) -> NDArray[np.float64]:
     return np.median(errors, axis=0) if alive.any() else np.full(predictions.truth.shape, np.nan)
 
 
-def _answers(experiment: Any) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float32]]]:
+def _predicted(experiment: Any) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float32]]]:
     both = {split: experiment.predictions(split=split) for split in (analysis.ID_SPLIT, analysis.OOD_SPLIT)}
     return {split: (predictions.truth, predictions.last) for split, predictions in both.items()}
 
@@ -51,7 +51,7 @@ PLOTS: Mapping[str, Callable[[Any], matplotlib.figure.Figure]] = {
         {name: e.data(name) for name in e.splits}, e.reported, e.names
     ),
     "training_curves": lambda e: figures.training_curves(e.train(), e.seed_status()),
-    "prediction_analysis": lambda e: figures.prediction_analysis(_answers(e), e.reported, e.names),
+    "prediction_analysis": lambda e: figures.prediction_analysis(_predicted(e), e.reported, e.names),
     "mse_trajectory": lambda e: figures.mse_trajectory(
         e.trajectories(), e.reference_points, reported=e.reported, status=e.seed_status(), names=e.names
     ),

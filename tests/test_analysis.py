@@ -13,7 +13,7 @@ from spectral_tutorial.analysis import Moments
 
 
 @pytest.fixture
-def answers() -> tuple[Any, Any]:
+def predictions() -> tuple[Any, Any]:
     """Truth ``(N, K)`` and predictions ``(S, N, K)``."""
     rng = np.random.default_rng(0)
     truth = rng.random((200, 2))
@@ -21,8 +21,8 @@ def answers() -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("block", [200, 64, 1])
-def test_moments_in_blocks_of_any_size_equal_numpys(answers: tuple[Any, Any], block: int) -> None:
-    truth, predicted = answers
+def test_moments_in_blocks_of_any_size_equal_numpys(predictions: tuple[Any, Any], block: int) -> None:
+    truth, predicted = predictions
     moments = Moments((3, 2))
     for start in range(0, 200, block):
         moments.add(truth[start : start + block], predicted[:, start : start + block])
@@ -35,12 +35,12 @@ def test_moments_in_blocks_of_any_size_equal_numpys(answers: tuple[Any, Any], bl
 
 
 @pytest.mark.parametrize(
-    ("answer", "slope"), [(lambda t: t, 1.0), (lambda t: 0 * t + 0.3, 0.0), (lambda t: 1 - t, -1.0)]
+    ("predict", "slope"), [(lambda t: t, 1.0), (lambda t: 0 * t + 0.3, 0.0), (lambda t: 1 - t, -1.0)]
 )
-def test_slope_of_a_perfect_a_constant_and_a_contrary_reader(answer: Any, slope: float) -> None:
+def test_slope_of_a_perfect_a_constant_and_a_contrary_prediction(predict: Any, slope: float) -> None:
     truth = np.linspace(0, 1, 11)[:, None]
     moments = Moments((1, 1))
-    moments.add(truth, answer(truth)[None])
+    moments.add(truth, predict(truth)[None])
     assert moments.slope[0, 0] == pytest.approx(slope, abs=1e-12)
 
 
@@ -203,7 +203,7 @@ def test_ratio_by_noise_is_one_for_errors_at_the_bound_and_shows_where_they_are_
 
 
 def test_slope_by_other_abundance_find_a_gate() -> None:
-    """A reader that reads the second component only as far as the first leaves room."""
+    """A method that reads the second component only as far as the first leaves room."""
     truth = np.random.default_rng(0).random((4000, 2))
     open_share = 1 - np.floor(truth[:, 0] * 5) / 5
     predicted = np.stack([truth[:, 0], open_share * truth[:, 1]], axis=1)[None].repeat(3, axis=0)

@@ -23,8 +23,8 @@ WORLD = SpectraConfig.model_validate(small_experiment()["spectra"])
 ALONE = combinations([], ["comp6"], ["comp4"])
 
 
-def generate(n: int = 150, name: str = "train", seed: int = 42, law: Any = ALONE, **kwargs: Any) -> Spectra:
-    split = Split.model_validate({"n_samples": n, "distribution": law})
+def generate(n: int = 150, name: str = "train", seed: int = 42, distribution: Any = ALONE, **kwargs: Any) -> Spectra:
+    split = Split.model_validate({"n_samples": n, "distribution": distribution})
     return data.generate(WORLD, split, name=name, seed=seed, **kwargs)
 
 
@@ -77,8 +77,8 @@ def test_more_spectra_leave_the_first_ones_temperature_noise_level_and_noise_alo
     np.testing.assert_allclose(normals(many)[:100], normals(few), atol=1e-4)
 
 
-def test_another_law_changes_nothing_but_abundance_and_what_follows_from_it() -> None:
-    one, other = generate(), generate(law=combinations(["comp4", "comp6"]))
+def test_another_distribution_changes_nothing_but_abundance_and_what_follows_from_it() -> None:
+    one, other = generate(), generate(distribution=combinations(["comp4", "comp6"]))
     np.testing.assert_array_equal(one.temperature, other.temperature)
     np.testing.assert_array_equal(one.noise_level, other.noise_level)
     np.testing.assert_allclose(normals(one), normals(other), atol=1e-4)
@@ -99,7 +99,7 @@ def test_streams_of_one_split_are_independent_of_each_other() -> None:
     """No chunk of noise repeats another, and temperature, noise level and abundance do not follow each other."""
     noise = normals(generate(3 * data.CHUNK)).reshape(3, -1)
     assert np.abs(np.corrcoef(noise) - np.eye(3)).max() < 0.07
-    spectra = generate(600, law=combinations(["comp4"]))
+    spectra = generate(600, distribution=combinations(["comp4"]))
     rows = np.stack([spectra.temperature, spectra.noise_level, spectra.of("comp4")[:, 0]])
     assert np.abs(np.corrcoef(rows) - np.eye(3)).max() < 0.2
 
@@ -197,9 +197,9 @@ def test_lines_that_are_together_too_bright_for_single_precision_are_refused() -
     lines = tuple(line.model_copy(update={"center": 600.0, "strength": 40.0}) for line in WORLD.lines)
     world = WORLD.model_copy(update={"lines": lines, "line_law": "beer_lambert"})
     for labels, refused in ((["comp1", "comp2"], False), (["comp1", "comp2", "comp3"], True)):
-        law = combinations(labels)
-        law["combinations"][0]["ranges"] = {label: [1, 1] for label in labels}
-        split = Split.model_validate({"n_samples": 3, "distribution": law})
+        distribution = combinations(labels)
+        distribution["combinations"][0]["ranges"] = {label: [1, 1] for label in labels}
+        split = Split.model_validate({"n_samples": 3, "distribution": distribution})
         with (
             pytest.raises(ConfigError, match="split x: the lines .* beyond single precision")
             if refused
@@ -209,7 +209,7 @@ def test_lines_that_are_together_too_bright_for_single_precision_are_refused() -
 
 
 def test_replacing_the_last_spectra_keeps_the_number_and_the_rest() -> None:
-    many, few = generate(100), generate(10, name="test", law=combinations(["comp6", "comp4"]))
+    many, few = generate(100), generate(10, name="test", distribution=combinations(["comp6", "comp4"]))
     mixed = data.replace_last(many, few)
     assert_equal(mixed.take(slice(0, 90)), many.take(slice(0, 90)))
     assert_equal(mixed.take(slice(90, None)), few)

@@ -1,4 +1,4 @@
-"""The readers that are no networks: what they reach, what they were allowed to see, and scikit-learn's conventions."""
+"""The estimators that are no networks: what they reach, what they may see, and scikit-learn's conventions."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from spectral_tutorial.data import MissingSpectraError, Spectra, generate
 from spectral_tutorial.estimators import (
     AnalysisBySynthesis,
     BayesianObserver,
-    LocalReader,
     LogAdditiveDecoder,
+    WindowedRidge,
     choose_decoder,
     decoder,
     inversion,
@@ -51,7 +51,7 @@ def spectra(name: str, pair: tuple[str, str] = PAIR, seed: int = 42, law: str = 
     """A split of the default world, for any pair of components."""
     x, y = pair
     singles = ([], [x], [y])
-    laws: Mapping[str, Sequence[list[str]]] = {
+    kinds: Mapping[str, Sequence[list[str]]] = {
         "train": singles,
         "val": singles,
         "test": [[x, y]],
@@ -59,7 +59,7 @@ def spectra(name: str, pair: tuple[str, str] = PAIR, seed: int = 42, law: str = 
     }
     template = CONFIG.distribution.splits["train"]
     size = n or (4096 if "train" in name else 1024)
-    split = type(template).model_validate({"n_samples": size, "distribution": combinations(*laws[name])})
+    split = type(template).model_validate({"n_samples": size, "distribution": combinations(*kinds[name])})
     config = CONFIG.spectra.model_copy(update={"line_law": law})
     return generate(config, split, name=name, seed=seed)
 
@@ -69,34 +69,34 @@ def bound(some: Spectra, pair: tuple[str, str] = PAIR, law: str = "linear") -> A
     return limits.cramer_rao(world(law), *truth, world(law).index(pair))
 
 
-def fitted(reader: Any, pair: tuple[str, str] = PAIR, split: str = "train", **where: Any) -> Any:
+def fitted(estimator: Any, pair: tuple[str, str] = PAIR, split: str = "train", **where: Any) -> Any:
     train = spectra(split, pair, **where)
-    return reader.fit(train.flux, train.of(*pair))
+    return estimator.fit(train.flux, train.of(*pair))
 
 
-def squared(reader: Any, some: Spectra, pair: tuple[str, str] = PAIR) -> Any:
-    return np.square(reader.predict(some.flux) - some.of(*pair))
+def squared(estimator: Any, some: Spectra, pair: tuple[str, str] = PAIR) -> Any:
+    return np.square(estimator.predict(some.flux) - some.of(*pair))
 
 
-def ratio(reader: Any, some: Spectra, pair: tuple[str, str] = PAIR, law: str = "linear") -> Any:
+def ratio(estimator: Any, some: Spectra, pair: tuple[str, str] = PAIR, law: str = "linear") -> Any:
     """Mean squared error over mean bound, by component."""
-    return squared(reader, some, pair).mean(axis=0) / bound(some, pair, law).mean(axis=0)
+    return squared(estimator, some, pair).mean(axis=0) / bound(some, pair, law).mean(axis=0)
 
 
-def readers(model: World, pair: tuple[str, str], lines: Any) -> dict[str, Any]:
+def estimators(model: World, pair: tuple[str, str], lines: Any) -> dict[str, Any]:
     of_pair = [next(line for line in lines if line.label == label) for label in pair]
     return {
         "ridge on flux": ridge(log=False),
         "ridge on log flux": ridge(log=True),
-        "local": LocalReader(model.wavelength, [line.center for line in of_pair], [line.width for line in of_pair]),
+        "local": WindowedRidge(model.wavelength, [line.center for line in of_pair], [line.width for line in of_pair]),
         "observer": BayesianObserver(model, pair),
         "analysis by synthesis": AnalysisBySynthesis(model, pair),
         "decoder": LogAdditiveDecoder(n_iter=10),
     }
 
 
-ALL = readers(world(), PAIR, CONFIG.spectra.lines)
-every_reader = pytest.mark.parametrize("reader", list(ALL.values()), ids=list(ALL))
+ALL = estimators(world(), PAIR, CONFIG.spectra.lines)
+every_estimator = pytest.mark.parametrize("estimator", list(ALL.values()), ids=list(ALL))
 
 
 # --- the bound is reached ---------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ every_reader = pytest.mark.parametrize("reader", list(ALL.values()), ids=list(AL
 def test_analysis_by_synthesis_has_the_bound_as_its_variance() -> None:
     """At low noise, 2000 draws of each of five spectra: variance within a tenth of the bound, and no bias."""
     rng, model = np.random.default_rng(3), world()
-    reader = fitted(AnalysisBySynthesis(model, PAIR), n=128)
+    estimator = fitted(AnalysisBySynthesis(model, PAIR), n=128)
     for temperature, x, y in [
         (3000, 0.1, 0.9),
         (4000, 0.9, 0.1),
@@ -116,10 +116,10 @@ def test_analysis_by_synthesis_has_the_bound_as_its_variance() -> None:
         abundance = np.zeros((1, 20))
         abundance[0, model.index(PAIR)] = x, y
         mean = np.repeat(model.mean_flux([temperature], abundance), 2000, axis=0)
-        answers = reader.predict(physics.add_noise(mean, np.full(2000, 0.01), rng).astype(np.float32))
+        predicted = estimator.predict(physics.add_noise(mean, np.full(2000, 0.01), rng).astype(np.float32))
         best = limits.cramer_rao(model, [temperature], abundance, [0.01], model.index(PAIR))[0]
-        np.testing.assert_allclose(answers.var(axis=0) / best, 1, atol=0.1)
-        assert (np.abs(answers.mean(axis=0) - (x, y)) < 4.5 * np.sqrt(best / 2000)).all()
+        np.testing.assert_allclose(predicted.var(axis=0) / best, 1, atol=0.1)
+        assert (np.abs(predicted.mean(axis=0) - (x, y)) < 4.5 * np.sqrt(best / 2000)).all()
 
 
 @pytest.mark.slow
@@ -157,26 +157,26 @@ def test_the_decoder_reaches_the_bound_for_every_pair(pair: tuple[str, str]) -> 
     """Also for the nearly parallel profiles, once the continua may be a curved line; degrees chosen on val."""
     train, val, test = (spectra(name, pair) for name in ("train", "val", "test"))
     grid = {"degree": (2, 3, 4)}
-    reader, table = choose_decoder(train.flux, train.of(*pair), val.flux, val.of(*pair), grid)
+    estimator, table = choose_decoder(train.flux, train.of(*pair), val.flux, val.of(*pair), grid)
     assert [row["degree"] for row in table] == [2, 3, 4]
-    # One data seed's error scatters about the bound by a tenth and more; a reader that is told the physics, and reads
-    # the same spectra, scatters with it.
+    # One data seed's error scatters about the bound by a tenth and more; an estimator that is told the physics,
+    # and reads the same spectra, scatters with it.
     informed = squared(fitted(AnalysisBySynthesis(world(), pair), pair, n=128), test, pair)
-    assert (squared(reader, test, pair).mean(axis=0) <= 1.2 * informed.mean(axis=0)).all()
-    assert (squared(reader, test, pair) / bound(test, pair)).mean(axis=0) == pytest.approx(1, abs=0.6)
+    assert (squared(estimator, test, pair).mean(axis=0) <= 1.2 * informed.mean(axis=0)).all()
+    assert (squared(estimator, test, pair) / bound(test, pair)).mean(axis=0) == pytest.approx(1, abs=0.6)
 
 
 def test_learned_lines_are_the_true_ones() -> None:
     """At abundance 1 and at a half, within the noise of the templates."""
-    reader, model = fitted(LogAdditiveDecoder()), world()
+    estimator, model = fitted(LogAdditiveDecoder()), world()
     for abundance in (0.5, 1.0):
         true = np.log1p(abundance * (model.strength[:, None] * model.profiles)[model.index(PAIR)])
-        np.testing.assert_allclose(reader.lines(abundance), true, atol=0.02)
+        np.testing.assert_allclose(estimator.lines(abundance), true, atol=0.02)
 
 
 @pytest.mark.slow
 def test_a_flat_family_of_continua_fails_for_parallel_profiles_as_the_bound_foretells() -> None:
-    """Two open directions of the continuum already cost a reader that knows all else a factor of 10 and 23."""
+    """Two open directions of the continuum already cost an estimator that knows all else a factor of 10 and 23."""
     test = spectra("test", PARALLEL)
     directions = limits.continuum_directions(test.wavelength, np.linspace(3000, 7000, 200), 2)
     truth = test.temperature, test.abundance, test.noise_level
@@ -195,7 +195,7 @@ def test_choosing_by_the_error_on_singles_would_be_fooled() -> None:
     assert (ratio(wild, val, PARALLEL) < 0.7).all()
     assert (ratio(wild, val, PARALLEL) < ratio(modest, val, PARALLEL)).all()
     assert (ratio(wild, test, PARALLEL) > ratio(modest, test, PARALLEL)).all()
-    likelihood = [reader.log_likelihood(val.flux, val.of(*PARALLEL)).mean() for reader in (modest, wild)]
+    likelihood = [estimator.log_likelihood(val.flux, val.of(*PARALLEL)).mean() for estimator in (modest, wild)]
     assert likelihood[0] > likelihood[1]
 
 
@@ -211,16 +211,16 @@ def test_optical_depths_that_add_need_only_one_degree() -> None:
 
 
 def test_clipping_to_possible_abundances_goes_below_the_bound() -> None:
-    """Which is allowed: the bound binds unbiased readers, and a clipped one is biased at the ends."""
+    """Which is allowed: the bound binds unbiased estimators, and a clipped one is biased at the ends."""
     val = spectra("val")
-    answers = fitted(AnalysisBySynthesis(world(), PAIR), n=128).predict(val.flux)
-    clipped = np.square(np.clip(answers, 0, 1) - val.of(*PAIR)).mean(axis=0) / bound(val).mean(axis=0)
+    predicted = fitted(AnalysisBySynthesis(world(), PAIR), n=128).predict(val.flux)
+    clipped = np.square(np.clip(predicted, 0, 1) - val.of(*PAIR)).mean(axis=0) / bound(val).mean(axis=0)
     assert (clipped < 0.8).all()
 
 
 def test_all_twenty_lines_free() -> None:
     test = spectra("test", n=64)
-    reader = fitted(AnalysisBySynthesis(world(), PAIR, free=world().labels), n=128)
+    estimator = fitted(AnalysisBySynthesis(world(), PAIR, free=world().labels), n=128)
     standard = limits.cramer_rao(
         world(),
         test.temperature,
@@ -228,8 +228,8 @@ def test_all_twenty_lines_free() -> None:
         test.noise_level,
         world().index([*PAIR, *(set(world().labels) - set(PAIR))]),
     )[:, :2]
-    assert (squared(reader, test) / standard).mean(axis=0) == pytest.approx(1, abs=0.6)
-    assert reader.invert(test.flux).theta.shape == (64, 21)
+    assert (squared(estimator, test) / standard).mean(axis=0) == pytest.approx(1, abs=0.6)
+    assert estimator.invert(test.flux).theta.shape == (64, 21)
 
 
 def in_world(folder: Path, change: Callable[[dict[str, Any]], None]) -> Experiment:
@@ -357,7 +357,7 @@ def test_worlds_that_say_little_have_finite_predictions(world: str, flat: bool, 
     }.get(world, set())
 
 
-def test_an_observer_that_knows_an_abundance_beforehand_answers_it(tmp_path: Path) -> None:
+def test_an_observer_that_knows_an_abundance_beforehand_predicts_it(tmp_path: Path) -> None:
     def change(files: dict[str, Any]) -> None:
         files["spectra"]["sampling"]["abundance"]["range"] = [0.5, 0.5]
 
@@ -369,8 +369,8 @@ def test_an_observer_that_knows_an_abundance_beforehand_answers_it(tmp_path: Pat
 def test_spectra_without_noise_are_read_exactly() -> None:
     test = spectra("test", n=32)
     clean = world().mean_flux(test.temperature, test.abundance)
-    answers = fitted(AnalysisBySynthesis(world(), PAIR), n=128).predict(clean)
-    np.testing.assert_allclose(answers, test.of(*PAIR), atol=1e-4)
+    predicted = fitted(AnalysisBySynthesis(world(), PAIR), n=128).predict(clean)
+    np.testing.assert_allclose(predicted, test.of(*PAIR), atol=1e-4)
 
 
 @pytest.mark.nightly
@@ -378,15 +378,15 @@ def test_speed() -> None:
     """1,024 spectra: the decoder in 2 s, analysis by synthesis in 4 s, the observer in 6 s; the better of two runs."""
     test = spectra("test")
     for name, limit in (("decoder", 2), ("analysis by synthesis", 4), ("observer", 6)):
-        reader, taken = fitted(clone(ALL[name])), []
+        estimator, taken = fitted(clone(ALL[name])), []
         for _ in range(2):
             start = time.perf_counter()
-            reader.predict(test.flux)
+            estimator.predict(test.flux)
             taken.append(time.perf_counter() - start)
         assert min(taken) < limit, name
 
 
-# --- what a reader was allowed to see ---------------------------------------------------------------------------------
+# --- what an estimator was allowed to see -----------------------------------------------------------------------------
 
 
 def test_the_decoder_sees_spectra_of_single_components_only() -> None:
@@ -421,35 +421,37 @@ def test_a_choice_depends_on_train_and_val_and_on_nothing_of_the_test() -> None:
     best = max(table, key=lambda row: row["log_likelihood"])
     assert chosen.log_likelihood(val.flux, val.of(*PAIR)).mean() == best["log_likelihood"]
     order = np.random.default_rng(0).permutation(len(test))
-    for reader in (
+    for estimator in (
         chosen,
         ridge(log=True).fit(train.flux, train.of(*PAIR)),
         fitted(ALL["analysis by synthesis"], n=256),
     ):
-        np.testing.assert_allclose(reader.predict(test.flux[order]), reader.predict(test.flux)[order], atol=1e-5)
+        np.testing.assert_allclose(estimator.predict(test.flux[order]), estimator.predict(test.flux)[order], atol=1e-5)
 
 
-@every_reader
-def test_no_reader_is_told_noise_or_temperature(reader: Any) -> None:
-    """A reader gets flux and, to learn from, abundances; its settings name no noise level and no temperature."""
-    assert not {"noise", "noise_level", "sigma", "temperature"} & set(reader.get_params())
+@every_estimator
+def test_no_estimator_is_told_noise_or_temperature(estimator: Any) -> None:
+    """An estimator gets flux and, to learn from, abundances; its settings name no noise level and no temperature."""
+    assert not {"noise", "noise_level", "sigma", "temperature"} & set(estimator.get_params())
 
 
 def test_ridge_chooses_its_penalty_from_the_training_spectra() -> None:
     train = spectra("train", n=384)
     for log in (False, True):
-        reader = ridge(log).fit(train.flux, train.of(*PAIR))
-        penalty = reader[-1].alpha_
+        estimator = ridge(log).fit(train.flux, train.of(*PAIR))
+        penalty = estimator[-1].alpha_
         assert min(linear.PENALTIES) < penalty < max(linear.PENALTIES)
         x = np.log(train.flux.astype(float)) if log else train.flux.astype(float) / data.brightness(train.flux)
         x = x - x.mean(axis=0)
         y = train.of(*PAIR) - train.of(*PAIR).mean(axis=0)
         weights = np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ y)
-        np.testing.assert_allclose(reader[-1].coef_, weights.T, atol=1e-6)
-        np.testing.assert_allclose(reader.predict(train.flux.astype(np.float64)), reader.predict(train.flux), atol=1e-9)
+        np.testing.assert_allclose(estimator[-1].coef_, weights.T, atol=1e-6)
+        np.testing.assert_allclose(
+            estimator.predict(train.flux.astype(np.float64)), estimator.predict(train.flux), atol=1e-9
+        )
 
 
-# --- the observer that believes the training law ----------------------------------------------------------------------
+# --- the observer that believes the training distribution -------------------------------------------------------------
 
 
 def test_the_observer_is_right_in_distribution_and_wrong_on_the_combination() -> None:
@@ -544,9 +546,9 @@ def test_truncated_normal_far_out_and_near() -> None:
 
     center, spread = np.array([[-3.0], [-0.2], [0.4], [1.1], [5.0]]), np.array([[0.1], [0.1], [0.3], [0.1], [0.1]])
     log_mass, mean = physical._truncated_normal(center, spread, 0.0, 1.0)
-    law = truncnorm((0 - center) / spread, (1 - center) / spread, center, spread)
-    np.testing.assert_allclose(mean, law.mean(), atol=1e-6)
-    # Where the mass is no underflow: the untruncated law's mass in [0, 1].
+    expected = truncnorm((0 - center) / spread, (1 - center) / spread, center, spread)
+    np.testing.assert_allclose(mean, expected.mean(), atol=1e-6)
+    # Where the mass is no underflow: the untruncated distribution's mass in [0, 1].
     from scipy.stats import norm
 
     whole = norm(center, spread)
@@ -596,52 +598,52 @@ def test_abundances_beyond_the_configured_range_are_found(kind: str, tmp_path: P
         far = {"type": "function", "callable": "far_beyond:far"}
     files["distribution"]["splits"]["test"]["distribution"] = far
     exp = Experiment.from_yaml(write_experiment(tmp_path, files))
-    answers = exp.predictions("synthesis")
-    error = np.square(answers.last[0] - answers.truth).mean(axis=0)
+    predicted = exp.predictions("synthesis")
+    error = np.square(predicted.last[0] - predicted.truth).mean(axis=0)
     assert (error < 1.5 * exp.bound().mean(axis=0)).all()
     assert exp.predictions("decoder").last.max(axis=(0, 1)).min() > 2.5, "it stopped at 1.5, where its search ended"
 
 
-def test_the_local_reader_does_not_mind_the_continuum() -> None:
-    """Any parabola in log flux, and anything outside of the windows, leaves its answer as it was."""
-    reader, test = fitted(ALL["local"], n=512), spectra("test", n=16)
+def test_the_local_estimator_does_not_mind_the_continuum() -> None:
+    """Any parabola in log flux, and anything outside of the windows, leaves its prediction as it was."""
+    estimator, test = fitted(ALL["local"], n=512), spectra("test", n=16)
     x = np.linspace(-1, 1, 1024)
     bent = test.flux.astype(float) * np.exp(0.3 * x**2 - 0.5 * x + 0.1)
-    np.testing.assert_allclose(reader.predict(bent), reader.predict(test.flux.astype(float)), atol=1e-6)
+    np.testing.assert_allclose(estimator.predict(bent), estimator.predict(test.flux.astype(float)), atol=1e-6)
     elsewhere = test.flux.astype(float) * np.where(np.abs(test.wavelength - 891) > 46, 2.0, 1.0)
     np.testing.assert_allclose(
-        reader.predict(elsewhere)[:, 1], reader.predict(test.flux.astype(float))[:, 1], atol=1e-6
+        estimator.predict(elsewhere)[:, 1], estimator.predict(test.flux.astype(float))[:, 1], atol=1e-6
     )
 
 
 # --- scikit-learn's conventions ---------------------------------------------------------------------------------------
 
 
-@every_reader
-def test_conventions(reader: Any) -> None:
+@every_estimator
+def test_conventions(estimator: Any) -> None:
     train = spectra("train", n=256)
     x, y = train.flux, train.of(*PAIR)
-    copy = clone(reader)
-    assert set(copy.get_params()) == set(reader.get_params())
+    copy = clone(estimator)
+    assert set(copy.get_params()) == set(estimator.get_params())
     with pytest.raises(NotFittedError):
         copy.predict(x)
     before = x.copy(), y.copy()
     assert copy.fit(x, y) is copy
-    answers = copy.predict(x[:5])
-    assert answers.shape == (5, 2)
-    assert np.isfinite(answers).all()
+    predicted = copy.predict(x[:5])
+    assert predicted.shape == (5, 2)
+    assert np.isfinite(predicted).all()
     np.testing.assert_array_equal(x, before[0])
     np.testing.assert_array_equal(y, before[1])
-    np.testing.assert_array_equal(clone(reader).fit(x, y).predict(x[:5]), answers, "fitting twice gives the same")
-    piped = Pipeline([("same", FunctionTransformer()), ("read", clone(reader))]).fit(x, y)
-    np.testing.assert_array_equal(piped.predict(x[:5]), answers)
+    np.testing.assert_array_equal(clone(estimator).fit(x, y).predict(x[:5]), predicted, "fitting twice gives the same")
+    piped = Pipeline([("same", FunctionTransformer()), ("read", clone(estimator))]).fit(x, y)
+    np.testing.assert_array_equal(piped.predict(x[:5]), predicted)
     assert copy.score(x, y) > -1
 
 
-@every_reader
-def test_cross_validation(reader: Any) -> None:
+@every_estimator
+def test_cross_validation(estimator: Any) -> None:
     train = spectra("train", n=384)
-    scores = cross_val_score(clone(reader), train.flux, train.of(*PAIR), cv=2)
+    scores = cross_val_score(clone(estimator), train.flux, train.of(*PAIR), cv=2)
     assert scores.shape == (2,)
     assert np.isfinite(scores).all()
 
@@ -656,18 +658,18 @@ def test_wrong_shapes_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(ALL))
-def test_every_reader_reads_a_small_coarse_world(name: str, tmp_path: Path) -> None:
-    """64 bins and 128 training spectra, lines of a few bins: no warning, and a finite answer."""
+def test_every_estimator_reads_a_small_coarse_world(name: str, tmp_path: Path) -> None:
+    """64 bins and 128 training spectra, lines of a few bins: no warning, and a finite prediction."""
     config = load(write_experiment(tmp_path, small_experiment()))
     splits = {
         key: generate(config.spectra, split, name=key, seed=1) for key, split in config.distribution.splits.items()
     }
     model, pair = World.from_config(config.spectra), config.reported
-    reader = readers(model, pair, config.spectra.lines)[name].fit(splits["train"].flux, splits["train"].of(*pair))
+    estimator = estimators(model, pair, config.spectra.lines)[name].fit(splits["train"].flux, splits["train"].of(*pair))
     for split in ("val", "test"):
-        answers = reader.predict(splits[split].flux)
-        assert answers.shape == (64, 2)
-        assert np.isfinite(answers).all()
+        predicted = estimator.predict(splits[split].flux)
+        assert predicted.shape == (64, 2)
+        assert np.isfinite(predicted).all()
 
 
 # --- spectra of one's own ---------------------------------------------------------------------------------------------
@@ -685,10 +687,10 @@ def test_predictions_do_not_depend_on_the_unit_of_flux(name: str, unit: float) -
     np.testing.assert_allclose(scaled, plain, atol=1e-4)
 
 
-@every_reader
-def test_another_grid_and_spectra_without_light_are_refused(reader: Any) -> None:
+@every_estimator
+def test_another_grid_and_spectra_without_light_are_refused(estimator: Any) -> None:
     train = spectra("train", n=256)
-    fit = clone(reader).fit(train.flux, train.of(*PAIR))
+    fit = clone(estimator).fit(train.flux, train.of(*PAIR))
     for width in (1, 1000):
         with pytest.raises(ValueError, match=rf"X has {width} features, but \w+ is expecting 1024 features"):
             fit.predict(train.flux[:2, :width])
@@ -698,7 +700,7 @@ def test_another_grid_and_spectra_without_light_are_refused(reader: Any) -> None
     with pytest.raises(MissingSpectraError, match=sentence):
         fit.predict(dead)
     with pytest.raises(MissingSpectraError, match=sentence):
-        clone(reader).fit(dead, train.of(*PAIR))
+        clone(estimator).fit(dead, train.of(*PAIR))
     masked = np.ma.masked_less(train.flux, 0.1)
     with pytest.raises(ValueError, match="found masked values; expected none"):
         fit.predict(masked)

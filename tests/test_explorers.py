@@ -116,7 +116,7 @@ def python_spectra(exp: st.Experiment, settings: Any) -> tuple[Any, Any]:
     return mean, mean * (1.0 + np.array([[s["noise"]] for s in settings]) * normal)
 
 
-def trained_answers(exp: st.Experiment, flux: Any, names: list[str]) -> Any:
+def as_trained(exp: st.Experiment, flux: Any, names: list[str]) -> Any:
     """Predictions (N, networks, 2) of the networks as torch has them, float32, at the last checkpoint."""
     step, data_seed = int(exp.predictions().steps[-1]), exp.config.meta.data_seed[0]
     inputs = flux.astype(np.float32)
@@ -127,7 +127,7 @@ def trained_answers(exp: st.Experiment, flux: Any, names: list[str]) -> Any:
 
 def as_shipped(payload: Any, flux: Any) -> Any:
     """Predictions (N, networks, 2) of torch modules that hold the weights as they travel, float64."""
-    answers = []
+    predicted = []
     transform = payload["transform"]
     for one in payload["predictors"]:
         layers = [packing.unpack_layer(layer) for layer in one["layers"]]
@@ -139,21 +139,21 @@ def as_shipped(payload: Any, flux: Any) -> Any:
         values = np.log(np.maximum(flux, transform["floor"])) if transform["log"] else flux
         values = (values - np.array(transform["mean"] or 0.0)) / transform["scale"]
         with torch.no_grad():
-            answers.append(torch.nn.Sequential(*modules[:-1])(torch.from_numpy(values)).numpy())
-    return np.stack(answers, axis=1)
+            predicted.append(torch.nn.Sequential(*modules[:-1])(torch.from_numpy(values)).numpy())
+    return np.stack(predicted, axis=1)
 
 
 def test_the_page_computes_what_the_package_computes(exp: st.Experiment, node: str, tmp_path: Path) -> None:
     settings, payload = random_settings(exp), explorers.GapExplorer(exp).payload
     result = compute(node, tmp_path, exp, payload, settings)
     mean, flux = python_spectra(exp, settings)
-    shown = [np.array([answer[key] for answer in result["answers"]]) for key in ("mean", "flux", "answers")]
+    shown = [np.array([one[key] for one in result["spectra"]]) for key in ("mean", "flux", "predicted")]
     assert np.array_equal(result["wavelength"], exp.world.wavelength)
     np.testing.assert_allclose(shown[0], mean, rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(shown[1], flux, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(shown[2], as_shipped(payload, flux), rtol=0, atol=1e-5)
     names = [one["name"] for one in payload["predictors"]]
-    np.testing.assert_allclose(shown[2], trained_answers(exp, flux, names), rtol=0, atol=2e-3)
+    np.testing.assert_allclose(shown[2], as_trained(exp, flux, names), rtol=0, atol=2e-3)
 
 
 @pytest.mark.slow
@@ -162,22 +162,22 @@ def test_the_networks_of_the_book_predict_as_they_were_trained(built_book: Any, 
     settings, payload = random_settings(shipped), explorers.GapExplorer(shipped).payload
     result = compute(node, tmp_path, shipped, payload, settings)
     _, flux = python_spectra(shipped, settings)
-    shown = np.array([answer["answers"] for answer in result["answers"]])
+    shown = np.array([one["predicted"] for one in result["spectra"]])
     names = [one["name"] for one in payload["predictors"]]
-    np.testing.assert_allclose(shown, trained_answers(shipped, flux, names), rtol=0, atol=2e-3)
+    np.testing.assert_allclose(shown, as_trained(shipped, flux, names), rtol=0, atol=2e-3)
 
 
 def test_a_beer_lambert_world_is_the_same_in_the_page(
     exp: st.Experiment, node: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = st.World(**{**vars(exp.world), "law": "beer_lambert"})
-    monkeypatch.setattr(type(exp), "world", other)
+    monkeypatch.setattr(exp, "world", other)
     world = {**base.describe_world(exp), "line_law": "beer_lambert"}
     monkeypatch.setattr(base, "describe_world", lambda _: world)
     settings = random_settings(exp, 20)
     result = compute(node, tmp_path, exp, None, settings)
     mean, _ = python_spectra(exp, settings)
-    np.testing.assert_allclose([answer["mean"] for answer in result["answers"]], mean, rtol=1e-12)
+    np.testing.assert_allclose([one["mean"] for one in result["spectra"]], mean, rtol=1e-12)
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "tanh"])
@@ -194,7 +194,7 @@ def test_every_kind_of_network_predicts_alike(
     settings = random_settings(exp, 20)
     result = compute(node, tmp_path, exp, payload, settings)
     _, flux = python_spectra(exp, settings)
-    shown = np.array([answer["answers"] for answer in result["answers"]])
+    shown = np.array([one["predicted"] for one in result["spectra"]])
     np.testing.assert_allclose(shown, as_shipped(payload, flux), rtol=0, atol=1e-5)
     with torch.no_grad():
         trained = network(torch.from_numpy(fitted.transform(flux.astype(np.float32)))).numpy()
@@ -209,7 +209,7 @@ def test_a_linear_map_is_one_more_predictor(exp: st.Experiment, node: str, tmp_p
     settings = random_settings(exp, 20)
     result = compute(node, tmp_path, exp, explorer.payload, settings)
     _, flux = python_spectra(exp, settings)
-    shown = np.array([answer["answers"][-1] for answer in result["answers"]])
+    shown = np.array([one["predicted"][-1] for one in result["spectra"]])
     np.testing.assert_allclose(shown, np.log(flux) @ coefficients.T + intercept, atol=2e-3)
     assert explorer.shown[-1] == "linear map"
     assert explorer.payload_key() != explorers.GapExplorer(exp).payload_key()
@@ -221,10 +221,10 @@ def test_python_predicts_what_the_page_predicts(exp: st.Experiment, node: str, t
     explorer = explorers.GapExplorer(exp, abundance=[0.3, 0.8], temperature=4200.0, noise=0.1, draw=7)
     pairs = [[k, value] for k, value in zip(exp.world.index(exp.reported), [0.3, 0.8], strict=True)]
     setting = {"temperature": 4200.0, "noise": 0.1, "draw": 7, "abundances": pairs}
-    (answer,) = compute(node, tmp_path, exp, explorer.payload, [setting])["answers"]
+    (one,) = compute(node, tmp_path, exp, explorer.payload, [setting])["spectra"]
     spectrum = explorer.spectrum()
-    np.testing.assert_allclose(spectrum.flux[0], answer["flux"], rtol=1e-6)
-    np.testing.assert_allclose(list(explorer.predicted().values()), answer["answers"], atol=1e-5)
+    np.testing.assert_allclose(spectrum.flux[0], one["flux"], rtol=1e-6)
+    np.testing.assert_allclose(list(explorer.predicted().values()), one["predicted"], atol=1e-5)
     assert spectrum.of(*exp.reported).tolist() == [[0.3, 0.8]]
 
 

@@ -536,7 +536,7 @@ def test_seed_strip_names_dead_and_diverged_seeds():
     assert levels == pytest.approx({"-": 0.02, ":": 0.041, "-.": 1 / 12})
 
 
-def test_drift_draws_every_seed_and_the_median_where_two_answers_differ():
+def test_drift_draws_every_seed_and_the_median_where_two_predictions_differ():
     (ax,) = figure_of("drift").axes
     *seeds, median = ax.lines
     assert len(seeds) == len(APART)

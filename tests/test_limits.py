@@ -104,7 +104,7 @@ def test_more_unknowns_more_noise_and_fewer_bins_make_the_bound_larger() -> None
     assert ratio == pytest.approx(8, rel=0.1), "an eighth of the bins is an eighth of the information"
 
 
-def test_landmarks_of_readers_that_do_not_look() -> None:
+def test_landmarks_of_predictions_that_do_not_look() -> None:
     """Uniform abundances, present in a third of training: 0 errs by 1/3, the training mean 7/36, the best 1/12."""
     rng = np.random.default_rng(0)
     present = rng.integers(0, 3, 400_000)[:, None] == [0, 1]

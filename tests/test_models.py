@@ -13,7 +13,7 @@ from spectral_tutorial.models import CNN, MLP, SeededDropout
 @pytest.mark.parametrize("name", list(models.MODELS))
 @pytest.mark.parametrize("activation", list(models.ACTIVATIONS))
 @pytest.mark.parametrize("n_bins", [64, 1024, 99])
-def test_every_network_reads_spectra_and_answers_each_component(name: str, activation: str, n_bins: int) -> None:
+def test_every_network_reads_spectra_and_predicts_each_component(name: str, activation: str, n_bins: int) -> None:
     network = models.MODELS[name](n_bins, 6, hidden_dims=(16, 8), dropout_rate=0.1, activation=activation)
     assert network(torch.randn(5, n_bins)).shape == (5, 6)
 

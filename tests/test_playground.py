@@ -190,17 +190,17 @@ def test_a_seed_learns_fast(ask: Ask) -> None:
 
 def test_training_holds_what_is_painted(ask: Ask) -> None:
     support = np.array(playground.PRESETS["far quarter"])
-    calls = [{"what": "law", "task": task("far quarter", share=40), "n": 4000}]
-    calls += [{"what": "law", "task": task("axes, composed"), "n": 400}]
-    law, composed = (np.array([[*drawn["at"], drawn["draws"]] for drawn in answer]) for answer in ask(*calls))
-    x, y = law[:, 0], law[:, 1]
+    calls = [{"what": "distribution", "task": task("far quarter", share=40), "n": 4000}]
+    calls += [{"what": "distribution", "task": task("axes, composed"), "n": 400}]
+    drawn, composed = (np.array([[*one["at"], one["draws"]] for one in answer]) for answer in ask(*calls))
+    x, y = drawn[:, 0], drawn[:, 1]
     both = (x > 0) & (y > 0)
     assert 0.37 < both.mean() < 0.43
     kinds = [both, (x > 0) & (y == 0), (x == 0) & (y > 0), (x == 0) & (y == 0)]
     assert all(0.17 < kind.mean() < 0.23 for kind in kinds[1:])
-    cells = np.ceil(law[:, :2] * 8).astype(int)
+    cells = np.ceil(drawn[:, :2] * 8).astype(int)
     assert support[cells[:, 1], cells[:, 0]].all()
-    assert set(law[:, 2]) == {1}
+    assert set(drawn[:, 2]) == {1}
     assert ((composed[:, 2] == 2) == ((composed[:, 0] > 0) & (composed[:, 1] > 0))).all()
     assert 0.15 < (composed[:, 2] == 2).mean() < 0.35
 
@@ -280,8 +280,8 @@ def test_yaml_says_what_is_painted_and_is_accepted(ask: Ask, tmp_path: Path, lab
         put(meta.parent, files)
         config = load(meta)
         assert config.training.learning_rate == state["settings"]["rate"]
-        law = config.distribution.splits["train"].distribution
-        drawn = st.splits.draw_abundance(law, config.spectra, 4000, np.random.default_rng(0), meta.parent)
+        distribution = config.distribution.splits["train"].distribution
+        drawn = st.splits.draw_abundance(distribution, config.spectra, 4000, np.random.default_rng(0), meta.parent)
         pair = drawn[:, [config.spectra.index("comp10"), config.spectra.index(label)]]
         cells = np.ceil(pair * 8).astype(int)
         support = np.reshape(state["support"], (9, 9))

@@ -154,11 +154,11 @@ def test_versions_of_numpy_and_torch_count(tmp_path: Path, monkeypatch: pytest.M
 
 def test_an_edited_function_of_ones_own_makes_its_split_stale(tmp_path: Path) -> None:
     files = small_experiment()
-    files["distribution"]["splits"]["test"]["distribution"] = {"type": "function", "callable": "law_of_mine:f"}
+    files["distribution"]["splits"]["test"]["distribution"] = {"type": "function", "callable": "draws_of_mine:f"}
     source = "def f(n, rng):\n    return {'comp4': rng.random(n)}\n"
     found = []
     for text in (source, source + "# a remark\n", source.replace("comp4", "comp6")):
-        (tmp_path / "law_of_mine.py").write_text(text, encoding="utf-8")
+        (tmp_path / "draws_of_mine.py").write_text(text, encoding="utf-8")
         found.append(prints(write_experiment(tmp_path, files)))
     assert found[0] == found[1]
     assert {name for name in ALL if found[0][name] != found[2][name]} == {"test", "analysis"}
@@ -282,7 +282,7 @@ def test_another_test_split_trains_the_same_networks(tmp_path: Path, small_run: 
 def test_permuting_the_test_labels_changes_no_prediction(
     tmp_path: Path, small_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is chosen on the test split: weights, histories, verdicts and answers stay; only errors change."""
+    """Nothing is chosen on the test split: weights, histories, verdicts and predictions stay; only errors change."""
     generate = data.generate
 
     def mislabeled(*args: Any, **kwargs: Any) -> data.Spectra:

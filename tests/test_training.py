@@ -456,8 +456,8 @@ def spectra() -> tuple[Tensor, Tensor]:
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")  # vmap about weight_norm
 @pytest.mark.parametrize("name", NETWORKS)
-def test_what_a_checkpoint_answers_is_what_was_trained(name: str) -> None:
-    """The answers of the weights that were kept, by the network on its own, give the loss that training reported."""
+def test_what_a_checkpoint_predicts_is_what_was_trained(name: str) -> None:
+    """What the network on its own predicts with the weights that were kept gives the loss that training reported."""
     build, states = NETWORKS[name], []
     pairs = spectra()
     history = training.train(
@@ -467,11 +467,13 @@ def test_what_a_checkpoint_answers_is_what_was_trained(name: str) -> None:
     for place in range(2):
         weights = {key: tensor[place] for key, tensor in states[-1].items()}
         with torch.no_grad():
-            answer = functional_call(alone, weights, (pairs[0],))
-        assert float(nn.functional.mse_loss(answer, pairs[1])) == pytest.approx(history.val_loss[place, -1], rel=1e-5)
+            predicted = functional_call(alone, weights, (pairs[0],))
+        assert float(nn.functional.mse_loss(predicted, pairs[1])) == pytest.approx(
+            history.val_loss[place, -1], rel=1e-5
+        )
     assert (history.val_loss[:, -1] < history.val_loss[:, 0]).all()
     stacked = models.predict(models.template(build), states[-1], pairs[0])
-    assert torch.allclose(stacked[1], answer, atol=1e-5)
+    assert torch.allclose(stacked[1], predicted, atol=1e-5)
 
 
 def test_what_is_frozen_is_not_learned() -> None:

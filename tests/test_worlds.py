@@ -109,7 +109,7 @@ class Worlds:
         labels = [line["label"] for line in spectra["lines"]]
         more = [labels[: int(self.rng.integers(1, len(labels) + 1))]] if self.chance(0.3) else []
         alone, together = [[], *([label] for label in pair), *more], [pair]
-        laws = {
+        splits = {
             "train": alone,
             "val": alone,
             "test": together,
@@ -119,7 +119,7 @@ class Worlds:
         left_out = [name for name in ("val", "oracle_train", "more") if self.chance(0.5)]
         return {
             name: {"n_samples": int(self.one_of(1, *self.rng.integers(1, 25, 5))), "distribution": combinations(*sets)}
-            for name, sets in laws.items()
+            for name, sets in splits.items()
             if name not in left_out
         } | self.with_ranges(spectra, pair)
 
@@ -128,12 +128,12 @@ class Worlds:
         if self.chance(0.6):
             return {}
         highest = spectra["sampling"]["abundance"]["range"][1] or 1.0
-        law = combinations(pair)
-        law["combinations"][0]["ranges"] = {
+        distribution = combinations(pair)
+        distribution["combinations"][0]["ranges"] = {
             label: sorted(self.rng.uniform(0, highest, 2).tolist()) if self.chance(0.7) else [highest, highest]
             for label in pair
         }
-        return {"test": {"n_samples": int(self.rng.integers(1, 25)), "distribution": law}}
+        return {"test": {"n_samples": int(self.rng.integers(1, 25)), "distribution": distribution}}
 
 
 def run_to_its_end(files: Files, *options: str) -> None:

@@ -1,4 +1,4 @@
-"""A reader that learns a forward model from spectra of single lines, and runs it backwards."""
+"""An estimator that learns a forward model from spectra of single lines, and inverts it."""
 
 from __future__ import annotations
 
@@ -165,8 +165,11 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
     Notes
     -----
     Spectral models learned from labeled spectra and then inverted: Ness, Hogg, Rix, Ho & Zasowski 2015 (*The Cannon*),
-    with labels instead of coordinates for everything that varies. That an additive decoder, unlike an encoder, is right
-    about combinations that it never saw: Lachapelle et al. 2023; Wiedemer et al. 2024.
+    with labels instead of coordinates for everything that varies. Theorems on additive decoders (Lachapelle et al.
+    2023; Wiedemer et al. 2024) say when factors discovered without labels are the true ones, and when the generator is
+    right on new combinations of them: under conditions on the support of the training distribution. They do not cover
+    this decoder: it is given the abundances, and it learns from the axes alone, a support that has no interior. What it
+    does on combinations is measured, not proved.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Finding the parameters of a spectrum: maximum likelihood for many spectra at once, the noise level unknown.
 
-A reader that has a forward model, given or learned, answers by running it backwards: which parameters make the model's
-spectrum look like this one? All such readers of this package share the search in this module.
+An estimator that has a forward model, given or learned, predicts by inverting it: which parameters make the model's
+spectrum look like this one? All such estimators of this package share the search in this module.
 
 Axes: ``N`` spectra, ``P`` parameters, ``W`` bins.
 """

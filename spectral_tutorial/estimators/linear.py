@@ -1,4 +1,4 @@
-"""Linear readers: ridge regression on all bins, and a window around each line."""
+"""Linear estimators: ridge regression on all bins, and a window around each line."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def ridge(log: bool, rank: int | None = None) -> Pipeline:
     .. math:: \min_{w, b} \sum_n |a_n - w \cdot x_n - b|^2 + \alpha |w|^2, \qquad x = y \text{ or } \log y
 
     The penalty is the one, of ``PENALTIES``, with the smallest leave-one-out error over the training spectra (Hoerl &
-    Kennard 1970). Linear, the reader cannot say "the one is there, so the other is not"; on log flux, where lines add,
-    it need not.
+    Kennard 1970). A linear map cannot say "the one is there, so the other is not"; on log flux, where lines add, it
+    need not.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def _log(flux: Array) -> Array:
     return np.log(np.maximum(flux, LOG_FLOOR))
 
 
-class LocalReader(RegressorMixin, BaseEstimator):
+class WindowedRidge(RegressorMixin, BaseEstimator):
     r"""Read each component from a window around its line, with the local continuum taken out.
 
     Within ``REACH`` widths of the line's center, a polynomial is fitted to log flux outside of the line's core and

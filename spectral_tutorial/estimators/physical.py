@@ -174,7 +174,7 @@ class AnalysisBySynthesis(RegressorMixin, BaseEstimator):
 
 
 class BayesianObserver(RegressorMixin, BaseEstimator):
-    r"""Know the physics, believe the training distribution, and answer with the posterior mean.
+    r"""Know the physics, believe the training distribution, and predict the posterior mean.
 
     The distribution that it believes is the one that it was fitted to: which sets h of components occur, how often, and
     each abundance, or its logarithm, uniform in a range. Temperature (uniform) and noise level (uniform in its
@@ -188,7 +188,7 @@ class BayesianObserver(RegressorMixin, BaseEstimator):
     at the ends of the range.
 
     Fitted to single components, it gives a combination the probability zero before it has seen the spectrum, and no
-    spectrum can change that: it is the best reader there is in distribution, and wrong on the combination.
+    spectrum can change that: no estimator is better in distribution, and it is wrong on the combination.
 
     Parameters
     ----------

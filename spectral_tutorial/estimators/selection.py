@@ -1,4 +1,4 @@
-"""Choosing a reader's settings on held-out spectra of the training law, never on the test."""
+"""Choosing an estimator's settings on held-out spectra of the training distribution, never on the test."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def choose_decoder(
     X, y : array, shapes (N, W) and (N, K)
         Training spectra and abundances.
     X_val, y_val : array, shapes (N', W) and (N', K)
-        Held-out spectra of the same law.
+        Held-out spectra of the same distribution.
     settings : mapping or sequence of mappings
         Grids, in the form of :class:`sklearn.model_selection.ParameterGrid`.
 

@@ -42,7 +42,7 @@ function questionBox(model, { reported, level }, add) {
   const prompt = make(
     "p",
     {},
-    `The networks learned ${first.phrase} and ${second.phrase} from stars with one of them at most. Now give the star ` +
+    `The networks learned ${first.phrase} and ${second.phrase} from stars with at most one of them. Give this star ` +
       `both, ${number(level)} of each. How much of ${second.phrase} will they predict?`,
   );
   const guesses = { same: `About ${number(level)}`, less: "Clearly less", more: "Clearly more" };
@@ -63,14 +63,14 @@ function questionBox(model, { reported, level }, add) {
   );
   return {
     node,
-    refresh({ name, answer }) {
+    refresh({ name, predicted }) {
       const guess = model.get("guess");
       for (const [key, one] of choices) one.setAttribute("aria-pressed", String(key === guess));
-      const error = answer[1] - level;
+      const error = predicted[1] - level;
       const outcome = Math.abs(error) < CLOSE ? "same" : error < 0 ? "less" : "more";
       said.replaceChildren(
         make("strong", {}, guess === outcome ? "Yes. " : "No. "),
-        `The network of ${name} predicts ${number(answer[1])}: ${judge(answer[1], level)}. Move the point: where does that begin?`,
+        `The network of ${name} predicts ${number(predicted[1])}: ${judge(predicted[1], level)}. Move the point: where does that begin?`,
       );
       return said.textContent;
     },
@@ -299,7 +299,7 @@ function render({ model, el }) {
     cross.setAttribute("d", `M${left} ${tenth(py)}H${right}M${tenth(px)} ${top}V${bottom}`);
     truthCells[0].textContent = number(abundance[0]);
     truthCells[1].textContent = number(abundance[1]);
-    const answers = [];
+    const predictions = [];
     all.forEach((predictor, i) => {
       const on = model.get("shown").includes(predictor.name);
       const { line, head } = arrows[i];
@@ -310,45 +310,45 @@ function render({ model, el }) {
         for (const cell of rows[i].cells) cell.textContent = "";
         return;
       }
-      const answer = predictor.predict(spectrum.flux);
-      answers.push([predictor, answer]);
+      const predicted = predictor.predict(spectrum.flux);
+      predictions.push([predictor, predicted]);
       const inFrame = (value, low, high) => Math.min(high, Math.max(low, value));
-      const x = tenth(inFrame(plane.x(answer[0]), left + 6, right - 6));
-      const y = tenth(inFrame(plane.y(answer[1]), top + 6, bottom - 6));
+      const x = tenth(inFrame(plane.x(predicted[0]), left + 6, right - 6));
+      const y = tenth(inFrame(plane.y(predicted[1]), top + 6, bottom - 6));
       line.setAttribute("d", `M${tenth(px)} ${tenth(py)}L${x} ${y}`);
       head.setAttribute("transform", `translate(${x} ${y})`);
       const [first, second, third] = rows[i].cells;
-      first.textContent = number(answer[0]);
-      second.textContent = number(answer[1]);
-      third.textContent = number(answer[1] - abundance[1]);
+      first.textContent = number(predicted[0]);
+      second.textContent = number(predicted[1]);
+      third.textContent = number(predicted[1] - abundance[1]);
     });
     for (const control of [...faders, ...toggles]) control.refresh();
     const chosen = spokesman(
-      answers.map(([predictor]) => predictor),
+      predictions.map(([predictor]) => predictor),
       payload.middle,
     );
-    const answer = answers.find(([predictor]) => predictor === chosen)?.[1];
+    const predicted = predictions.find(([predictor]) => predictor === chosen)?.[1];
     const [, y] = reported;
     if (chosen)
       verdict.replaceChildren(
         make("strong", {}, chosen.name),
         ` predicts ${y.phrase} `,
-        make("strong", {}, judge(answer[1], abundance[1])),
+        make("strong", {}, judge(predicted[1], abundance[1])),
         ".",
       );
     else verdict.replaceChildren("No network is shown.");
-    const readings = answers.map(([{ name }, [a, b]]) => `${name} predicts ${number(a)} and ${number(b)}.`);
+    const readings = predictions.map(([{ name }, [a, b]]) => `${name} predicts ${number(a)} and ${number(b)}.`);
     const here = reported.map(({ phrase }, i) => `${phrase} ${number(abundance[i])}`).join(", ");
-    const answered = ask && model.get("guess") ? ask.refresh(answerAtLevel(state)) : "";
+    const answered = ask && model.get("guess") ? ask.refresh(predictedAtLevel(state)) : "";
     voice.say([answered, `${here}.`, ...readings, verdict.textContent].join(" ").trim());
   }
 
   /** What the median network makes of a star with as much of both lines as the question says. */
-  function answerAtLevel(state) {
+  function predictedAtLevel(state) {
     const { level, middle } = payload;
     const star = synthesize(world, reported, noise.normal, { ...state, abundance: [level, level] });
     const { name, predict } = spokesman(all, middle);
-    return { name, answer: predict(star.flux) };
+    return { name, predicted: predict(star.flux) };
   }
 
   const names = ["temperature", "noise", "abundance", "draw", "shown", "guess"];

@@ -67,9 +67,9 @@ def gap(
     _dots(plane, seen, "train", "training stars")
     _dots(plane, held, "test", "test stars, held out", alpha=0.3)
     truth = shown.of(*reported)[0]
-    for marker, (name, answer) in zip(MARKERS * len(predicted), predicted.items(), strict=False):
-        plane.annotate("", answer, truth, arrowprops={"arrowstyle": "-", "color": SPLIT_COLORS["test"]})
-        plane.plot(*answer, marker, color=SPLIT_COLORS["test"], label=text(name), markersize=7)
+    for marker, (name, values) in zip(MARKERS * len(predicted), predicted.items(), strict=False):
+        plane.annotate("", values, truth, arrowprops={"arrowstyle": "-", "color": SPLIT_COLORS["test"]})
+        plane.plot(*values, marker, color=SPLIT_COLORS["test"], label=text(name), markersize=7)
     plane.plot(*truth, "o", color=DARK, markerfacecolor="white", markeredgewidth=2, markersize=9, label="truth")
     _name(plane, names)
     side.plot(shown.wavelength, _log(shown.flux[0]), color=PALE, linewidth=0.8)
@@ -81,7 +81,7 @@ def gap(
 @styled
 def trajectory(
     truth: NDArray[np.float64],
-    answers: NDArray[np.float64],
+    predicted: NDArray[np.float64],
     paths: Mapping[str, NDArray[np.float64]],
     names: Sequence[str],
 ) -> Figure:
@@ -89,7 +89,7 @@ def trajectory(
     figure = StyledFigure(3.9)
     plane, errors = figure.subplots(1, 2)
     plane.plot(*truth.T, "o", color=MUTED, alpha=0.4, markersize=3, label="truth", markeredgewidth=0)
-    _dots(plane, answers, "test", "prediction")
+    _dots(plane, predicted, "test", "prediction")
     _name(plane, names)
     for split, path in paths.items():
         name = SPLIT_NAMES[split]

@@ -112,12 +112,12 @@ export function toYaml(state, { labels, world }) {
   const split = (name, n, lines) =>
     [`  ${name}:`, `    n_samples: ${n}`, "    distribution:", "      type: component_combinations"]
       .concat("      combinations:", lines.map((line) => `        - ${line}`));
-  const law = combinations(state, labels, world.ranges.abundance);
+  const painted = combinations(state, labels, world.ranges.abundance);
   const whole = [`{weight: 1.0, components: [${labels.map(JSON.stringify).join(", ")}]}`];
   const note = composed ? ["# Composed spectra are no matter of the splits: ask for the method composed, run --all does."] : [];
   const epochs = Math.max(1, Math.round((steps * 64) / spectra));
   const distribution = ["# As painted in the playground; test is the whole plane of both lines.", ...note, "splits:"]
-    .concat(split("train", spectra, law), split("val", 1024, law), split("test", 1024, whole));
+    .concat(split("train", spectra, painted), split("val", 1024, painted), split("test", 1024, whole));
   const training = [
     "# As set in the playground, with twice its hidden units for four times its wavelength bins.",
     "model_type: mlp",

@@ -34,7 +34,7 @@ async function open(bytes, { n_bins, wavelength_min, wavelength_max, law, lines 
  * `share` percent of the spectra hold both lines. Composed ones are products of two spectra with one line each, with
  * the noise of both, divided by the second's continuum (the book's compose() takes that from a star without lines).
  */
-function trainingLaw(kernels, { world, support, settings }) {
+function drawTraining(kernels, { world, support, settings }) {
   const [low, high] = world.ranges.abundance;
   const painted = [...support.keys()].filter((i) => support[i]).map((i) => [i % SIDE, Math.floor(i / SIDE)]);
   const [none, first, second, both] = [[0, 0], [1, 0], [0, 1], [1, 1]].map(([a, b]) =>
@@ -85,12 +85,12 @@ function draw(kernels, { world, settings }, n, purpose, place) {
 /** Draw all spectra of a run and standardize them by the training ones. */
 function drawAll(kernels, task) {
   const sets = {};
-  const laws = [
-    ["train", task.settings.spectra, trainingLaw],
-    ["known", JUDGED, trainingLaw],
+  const wanted = [
+    ["train", task.settings.spectra, drawTraining],
+    ["known", JUDGED, drawTraining],
     ["map", MAP * MAP * PER_CELL, everywhere],
   ];
-  for (const [name, n, make] of laws) {
+  for (const [name, n, make] of wanted) {
     kernels.restart(task.settings.seed, PURPOSE[name]);
     sets[name] = draw(kernels, task, n, PURPOSE[name], make(kernels, task));
   }
@@ -101,9 +101,9 @@ function drawAll(kernels, task) {
 }
 
 /** Squared errors of a network in the second abundance, one a spectrum. */
-function errors(kernels, network, { n, rows, truth }, answers) {
-  kernels.predict(network, rows, n, answers);
-  const [given, right] = [new Float32Array(kernels.memory.buffer, answers, 8 * n), new Float32Array(kernels.memory.buffer, truth, 2 * n)];
+function errors(kernels, network, { n, rows, truth }, predictions) {
+  kernels.predict(network, rows, n, predictions);
+  const [given, right] = [new Float32Array(kernels.memory.buffer, predictions, 8 * n), new Float32Array(kernels.memory.buffer, truth, 2 * n)];
   return Float64Array.from({ length: n }, (_, i) => (given[8 * i + 1] - right[2 * i + 1]) ** 2);
 }
 
@@ -116,11 +116,11 @@ function median(values) {
 }
 
 /** Look at all networks: their mean squared errors, and the map of the median network's. */
-function look(kernels, networks, { known, map }, answers) {
-  const maps = networks.map((network) => errors(kernels, network, map, answers));
+function look(kernels, networks, { known, map }, predictions) {
+  const maps = networks.map((network) => errors(kernels, network, map, predictions));
   const cell = (values, i) => mean(values.subarray(PER_CELL * i, PER_CELL * (i + 1)));
   return {
-    known: networks.map((network) => mean(errors(kernels, network, known, answers))),
+    known: networks.map((network) => mean(errors(kernels, network, known, predictions))),
     whole: maps.map(mean),
     map: Array.from({ length: MAP * MAP }, (_, i) => median(maps.map((values) => cell(values, i)))),
   };
@@ -136,7 +136,7 @@ function* run(kernels, task, now) {
     return kernels.makeNetwork(hidden, hidden / 2);
   });
   const orders = networks.map(() => kernels.room(4 * spectra));
-  const answers = kernels.room(32 * sets.map.n);
+  const predictions = kernels.room(32 * sets.map.n);
   const perEpoch = spectra / BATCH;
   const work = 6 * BATCH * (task.world.n_bins * hidden + (hidden * hidden) / 2 + hidden); // of a step, in products and sums
   const marks = checkpoints(steps);
@@ -155,7 +155,7 @@ function* run(kernels, task, now) {
     training += now() - since;
     yield {
       step: marks[mark],
-      ...look(kernels, networks, sets, answers),
+      ...look(kernels, networks, sets, predictions),
       bound: sets.map.bound,
       gigaflops: training ? (work * seeds * marks[mark]) / training / 1e6 : 0,
       seconds: (now() - start) / 1000,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from spectral_tutorial import analysis, figures, models, training
 from spectral_tutorial.data import InputTransform, Spectra
 from spectral_tutorial.explorers import pictures
-from spectral_tutorial.explorers.base import book_folder, picture_tag
+from spectral_tutorial.explorers.base import book_folder, describe_line, picture_tag
 
 if TYPE_CHECKING:
     from spectral_tutorial.experiment import Experiment
@@ -125,8 +125,8 @@ def train_once(
     def measure(step: int, state: models.State) -> None:
         progress.step.append(step)
         for (inputs, truth), errors in zip(pairs[1:], (progress.known, progress.held), strict=True):
-            answer = models.predict(model, state, inputs)[0, :, place]
-            errors.append(float(torch.mean((answer - truth[:, place]) ** 2)))
+            predicted = models.predict(model, state, inputs)[0, :, place]
+            errors.append(float(torch.mean((predicted - truth[:, place]) ** 2)))
 
     def advance(done: int, total: int) -> None:
         progress.done, progress.total = done, total
@@ -174,7 +174,7 @@ class TrainPanel:
         self.settings = TrainSettings(**settings)
         self.progress: Progress | None = None
         self.error: Exception | None = None
-        self.component = experiment.reported[1]
+        self.component = describe_line(experiment, experiment.reported[1])["phrase"]
         if book_folder() is None:
             self._make_widgets()
 

@@ -1,4 +1,4 @@
-"""TrajectoryPlayer: how the answers to the test spectra move while a network learns."""
+"""TrajectoryPlayer: how the predictions for the test spectra move while a network learns."""
 
 from __future__ import annotations
 

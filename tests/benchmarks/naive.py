@@ -35,9 +35,9 @@ def draw(sampled: Any, rng: np.random.Generator) -> float:
 
 def make_spectrum(config: Config, split: Split, rng: np.random.Generator) -> tuple[Any, Any]:
     """One spectrum and its abundances."""
-    spectra, law = config.spectra, split.distribution
-    weights = np.array([combination.weight for combination in law.combinations])
-    combination = law.combinations[rng.choice(len(weights), p=weights / weights.sum())]
+    spectra, distribution = config.spectra, split.distribution
+    weights = np.array([combination.weight for combination in distribution.combinations])
+    combination = distribution.combinations[rng.choice(len(weights), p=weights / weights.sum())]
     wavelength = np.linspace(spectra.wavelength_min, spectra.wavelength_max, spectra.n_bins)
     temperature, noise = draw(spectra.sampling.temperature, rng), draw(spectra.sampling.noise, rng)
     flux = planck(wavelength, temperature) / planck(np.array(2.897771955e6 / temperature), temperature)

@@ -9,7 +9,7 @@ const { world, calls } = JSON.parse(readFileSync(input, "utf8"));
 const text = (name) => readFileSync(join(folder, name), "utf8");
 const bytes = readFileSync(join(folder, "playground.wasm"));
 globalThis.self = {};
-const worker = new Function(`${text("playground_worker.js")}\nreturn { draw, drawAll, open, run, trainingLaw };`)();
+const worker = new Function(`${text("playground_worker.js")}\nreturn { draw, drawAll, open, run, drawTraining };`)();
 const state = await import(`data:text/javascript,${encodeURIComponent(text("playground_state.js"))}`);
 const kernels = () => worker.open(bytes, world);
 const floats = (k, place, n) => Array.from(new Float32Array(k.memory.buffer, place, n));
@@ -92,10 +92,10 @@ const doing = {
     const rows = Array.from({ length: 16 }, (_, row) => frames.at(-1).map.slice(16 * row, 16 * (row + 1)));
     return { step, bound: short(bound), known: short(known), whole: short(whole), error_map: short(rows) };
   },
-  async law({ task, n }) {
+  async distribution({ task, n }) {
     const k = await kernels();
     k.restart(1, 0);
-    const next = worker.trainingLaw(k, { world, ...task });
+    const next = worker.drawTraining(k, { world, ...task });
     return Array.from({ length: n }, next);
   },
   addresses: ({ texts, start, choices }) => texts.map((address) => state.fromAddress(address, 1, start, choices)),

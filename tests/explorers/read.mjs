@@ -9,9 +9,9 @@ const { world: description, payload, settings } = JSON.parse(readFileSync(input,
 const world = module.makeWorld(description);
 const predictors = payload ? module.makePredictors(payload) : [];
 
-const answers = settings.map(({ temperature, noise, draw, abundances }) => {
+const spectra = settings.map(({ temperature, noise, draw, abundances }) => {
   const mean = module.meanFlux(world, temperature, abundances);
   const flux = module.addNoise(mean, noise, module.standardNormal(draw, world.n_bins));
-  return { mean: Array.from(mean), flux: Array.from(flux), answers: predictors.map(({ predict }) => predict(flux)) };
+  return { mean: Array.from(mean), flux: Array.from(flux), predicted: predictors.map(({ predict }) => predict(flux)) };
 });
-process.stdout.write(JSON.stringify({ wavelength: Array.from(world.wavelength), answers }));
+process.stdout.write(JSON.stringify({ wavelength: Array.from(world.wavelength), spectra }));
