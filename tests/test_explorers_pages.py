@@ -644,7 +644,7 @@ def test_in_jupyterlab_values_go_both_ways(lab: tuple[str, Path], browser: Any) 
     assert python("spectrum._esm") == text
     page.locator("button.jupyter-button", has_text="Train").click()
     wait_for(lambda: python("panel.progress is not None and panel.error is None"))
-    page.get_by_text("steps the error in comp4 is").wait_for()
+    page.get_by_text("steps the error in").wait_for()
     playground = page.locator(".se-playground")
     python("1", "play.support = explorers.playground.PRESETS['far quarter']")
     wait_for(lambda: playground.locator(".sp-on").count() == 17 + 16)
