@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from spectral_tutorial.data import Spectra
+from spectral_tutorial.data import Spectra, chunks
 
 Array = NDArray[np.float64]
 
@@ -156,11 +156,10 @@ def evaluate(
         truth, flux = spectra.of(*reported), spectra.flux
         moments = [Moments((n_seeds, n_reported)) for _ in range(n_steps)]
         predictions[split] = np.empty((n_seeds, n_steps, min(len(flux), kept), n_reported), np.float32)
-        for start in range(0, len(flux), kept):
-            rows = slice(start, start + kept)
+        for rows in chunks(len(flux), kept):
             for checkpoint, predicted in enumerate(fitted.predict(flux[rows])):
                 moments[checkpoint].add(truth[rows], predicted[..., :n_reported])
-                if start == 0:
+                if rows.start == 0:
                     predictions[split][:, checkpoint] = predicted[..., :n_reported]
         tables.append(trajectory_rows(moments, fitted, split, reported))
         if split == ID_SPLIT:
@@ -286,6 +285,11 @@ def final(trajectories: pd.DataFrame) -> pd.DataFrame:
 def with_status(trajectories: pd.DataFrame, seed_status: pd.DataFrame) -> pd.DataFrame:
     """Add the column ``status`` of each run; methods without training seeds match each other by having none."""
     return trajectories.merge(seed_status, on=["method", "data_seed", "training_seed"], validate="many_to_one")
+
+
+def alive(status: pd.DataFrame, data_seed: int) -> NDArray[np.bool_]:
+    """Which training seeds of a data seed are neither dead nor diverged, shape ``(S,)``."""
+    return status.loc[status["data_seed"] == data_seed, "status"].isin(LIVE).to_numpy()
 
 
 def live(trajectories: pd.DataFrame, seed_status: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import inspect
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +17,11 @@ from spectral_tutorial.store import fingerprint
 
 def source_digest(path: Path) -> str:
     """SHA-256 of a Python file's code; comments and layout do not count."""
-    return hashlib.sha256(ast.dump(ast.parse(path.read_text(encoding="utf-8"))).encode()).hexdigest()
+    return _digest(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def _digest(tree: ast.Module) -> str:
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 def code_digest(function: Callable[..., Any]) -> str:
@@ -25,6 +30,16 @@ def code_digest(function: Callable[..., Any]) -> str:
         return source_digest(Path(str(inspect.getsourcefile(function))))
     except (TypeError, OSError):
         return fingerprint(repr(getattr(function, "__qualname__", type(function))))
+
+
+@cache
+def _module(path: Path) -> tuple[str, tuple[str, ...]]:
+    """Digest of a module of the package, and what it imports from; read once: what is edited later is not what runs."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imports = [(str(n.module), n.names) for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+    return _digest(tree), tuple(
+        name for module, names in imports for name in (module, *(f"{module}.{a.name}" for a in names))
+    )
 
 
 def import_closure(*modules: ModuleType) -> dict[str, Path]:
@@ -43,12 +58,10 @@ def import_closure(*modules: ModuleType) -> dict[str, Path]:
         if name in found or name == package or not path.is_file():  # the last: a function or a class
             continue
         found[name] = path
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == package:
-                todo += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+        todo += [name for name in _module(path)[1] if name.partition(".")[0] == package]
     return found
 
 
 def closure_digest(*modules: ModuleType) -> str:
     """Digest of the code of some modules and of everything in their :func:`import_closure`."""
-    return fingerprint({name: source_digest(path) for name, path in import_closure(*modules).items()})
+    return fingerprint({name: _module(path)[0] for name, path in import_closure(*modules).items()})

@@ -247,8 +247,7 @@ class Experiment(Stages):
             status, parts = self.seed_status(name), []
             for seed in self._predicted(name):
                 predictions = self.predictions(name, data_seed=seed)
-                alive = status.loc[status["data_seed"] == seed, "status"].isin(analysis.LIVE).to_numpy()
-                error = np.square(predictions.last[alive] - predictions.truth)
+                error = np.square(predictions.last[analysis.alive(status, seed)] - predictions.truth)
                 noise = self._spectra(OOD_SPLIT, seed).noise_level[: error.shape[1]]
                 parts.append((error, self._bound(OOD_SPLIT, seed), noise))
             table = analysis.pooled_ratio_by_noise(parts)

@@ -241,12 +241,9 @@ def _local(task: Task) -> Fitted:
 def _observer(task: Task) -> Fitted:
     from spectral_tutorial.estimators import BayesianObserver
 
-    sampling = task.config.spectra.sampling
-    ranges, log_uniform = (
-        (sampling.abundance.range, sampling.temperature.range),
-        sampling.abundance.distribution != "uniform",
-    )
-    return task.fit(BayesianObserver(task.world, task.labels, *ranges, log_uniform))
+    abundance, temperature = task.config.spectra.sampling.abundance, task.config.spectra.sampling.temperature
+    log_uniform = abundance.distribution == "log_uniform"
+    return task.fit(BayesianObserver(task.world, task.labels, abundance.range, temperature.range, log_uniform))
 
 
 def _synthesis(task: Task) -> Fitted:

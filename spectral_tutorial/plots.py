@@ -30,9 +30,7 @@ def _diverse(experiment: Any) -> Spectra:
 def _live_errors(experiment: Any) -> NDArray[np.float64]:
     """Squared error of each test spectrum, the median over live seeds, shape ``(N, K)``."""
     predictions = experiment.predictions()
-    status = experiment.seed_status()
-    first = status["data_seed"] == experiment.config.meta.data_seed[0]
-    alive = status.loc[first, "status"].isin(analysis.LIVE).to_numpy()
+    alive = analysis.alive(experiment.seed_status(), experiment.config.meta.data_seed[0])
     errors = np.square(predictions.last[alive] - predictions.truth)
     return np.median(errors, axis=0) if alive.any() else np.full(predictions.truth.shape, np.nan)
 

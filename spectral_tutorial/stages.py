@@ -69,6 +69,7 @@ class Stages:
         self._evaluated = [name for name in self._splits if name not in splits.LEARNED_FROM]
         self._kept = config.meta.data_seed if keep_spectra else ()
         self._in_memory: dict[str, Spectra] = {}
+        self._published: set[int] = set()
 
     @property
     def directory(self) -> Path:
@@ -120,7 +121,7 @@ class Stages:
                 log.info("data seed %d: generating %s", data_seed, split)
                 with stage.write() as folder:  # no array is left open: Windows would not rename the folder
                     self._generate(split, data_seed, partial(store.create_array, folder))
-        if self.config.meta.generate_data:
+        if self.config.meta.generate_data and data_seed not in self._published:
             self._describe(data_seed)
         arrays = {name: store.open_array(stage.directory / f"{name}.npy") for name in data.ROW_ARRAYS}
         return Spectra(wavelength=self.world.wavelength, labels=self.world.labels, **arrays)
@@ -169,6 +170,7 @@ class Stages:
         described = {"data_seed": data_seed, "spectra": self._sections["spectra"], "splits": configured}
         self._folder.publish(f"data/seed-{data_seed}/metadata.json", store.json_bytes(described))
         self._folder.publish(f"data/seed-{data_seed}/wavelength.npy", store.array_bytes(self.world.wavelength))
+        self._published.add(data_seed)
 
     # --- fitted: networks -------------------------------------------------------------------------------------------
 
@@ -347,7 +349,7 @@ class Stages:
         train, val = (self._spectra(one, data_seed).abundance for one in (split, analysis.ID_SPLIT))
         constant = torch.from_numpy(np.broadcast_to(train.mean(axis=0), val.shape).copy())
         of_constant = float(training.LOSSES[settings.loss_function](constant, torch.from_numpy(np.array(val))).mean())
-        transform = InputTransform(settings.input_transform).fit(self._learned_from(name, data_seed).flux)
+        transform = self.transform(name, data_seed=data_seed)
         network = models.template(self.builder(settings))
 
         def predict(flux: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
@@ -385,11 +387,6 @@ class Stages:
             folder = self.directory / "analysis" / name / f"data-{data_seed}"
             found[data_seed] = Stage(folder, store.fingerprint(fit, read, kept))
         return found
-
-
-def _described(split: Split) -> tuple[dict[str, Any], list[str]]:
-    """A split as plain values, and the names of a person's own functions in it."""
-    return split.model_dump(mode="json"), splits.callables(split.distribution)
 
 
 def _plain(split: Split) -> tuple[dict[str, Any], list[str]]:

@@ -172,9 +172,7 @@ def plane(experiment: Experiment, grid: Array) -> Spectra:
 
 def error_over_plane(experiment: Experiment, spectra: Spectra, name: str, step: int | None) -> Array:
     """Return the mean squared error of both components in each cell, the median over live seeds: ``(2, y, x)``."""
-    status = experiment.seed_status(name)
-    status = status[status["data_seed"] == experiment.config.meta.data_seed[0]]
-    alive = status["status"].isin(analysis.LIVE).to_numpy()
+    alive = analysis.alive(experiment.seed_status(name), experiment.config.meta.data_seed[0])
     if not alive.any():
         raise ValueError(f"found no live network of {name}; expected at least one (see exp.seed_status({name!r}))")
     outputs = experiment.outputs(spectra.flux, name, step)[alive][:, :, experiment.world.index(experiment.reported)]

@@ -182,8 +182,7 @@ def ratios_to_bound(table: pd.DataFrame, names: base.Names = None) -> Figure:
                 panel.hlines(place, row["low"], row["high"], color=look["color"], linewidth=1.4)
             panel.plot(ratio, place, linestyle="none", **look)
             if ratio > 1.5:
-                number = f"{ratio:.1f}" if ratio < 9.95 else f"{ratio:,.0f}"
-                base.note(panel, ratio, place, number, look["color"], fontsize=8)
+                base.note(panel, ratio, place, _number(ratio), look["color"], fontsize=8)
         panel.set(xlim=(low / room**0.25, high * room), ylim=(len(groups) - 0.5, -0.5), xscale="log")
         panel.set(title=base.name(component, names), xlabel="OOD error / Cramér-Rao bound")
         if high < 300:
@@ -194,6 +193,11 @@ def ratios_to_bound(table: pd.DataFrame, names: base.Names = None) -> Figure:
     handles = {base.text(name): Line2D([], [], linestyle="none", **look) for name, look in marks.items()}
     base.legend(figure, handles | {BOUND_NAME: Line2D([], [], **BOUND_LINE)})
     return figure
+
+
+def _number(value: float) -> str:
+    """A factor as it is read: a decimal below ten."""
+    return f"{value:.1f}" if value < 9.95 else f"{value:,.0f}"
 
 
 @base.styled
@@ -208,7 +212,7 @@ def phase_diagram(values: pd.DataFrame, label: str) -> Figure:
     norm = colors.LogNorm(low, max(high, 1.01 * low))
     cells = ax.pcolormesh(numbers, norm=norm, cmap="YlOrBr", edgecolors="white", linewidth=1.5)
     for (row, column), number in np.ndenumerate(numbers.filled(np.nan)):
-        words = "" if np.isnan(number) else f"{number:.1f}" if number < 9.95 else f"{number:,.0f}"
+        words = "" if np.isnan(number) else _number(number)
         color = "white" if np.isfinite(number) and norm(number) > 0.65 else DARK
         ax.text(column + 0.5, row + 0.5, words, color=color, ha="center", va="center", fontsize=9)
     ax.set_xticks(np.arange(values.shape[1]) + 0.5, [base.text(name, 12) for name in values.columns])
