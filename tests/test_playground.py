@@ -96,7 +96,7 @@ def two_lines(law: str = "linear") -> st.World:
 @pytest.mark.parametrize("law", ["linear", "beer_lambert"])
 def test_spectra_and_bounds_are_those_of_the_package(ask: Ask, law: str) -> None:
     exp = st.Experiment.from_yaml(SHIPPED)
-    world = {**playground._world_of(exp), "law": law}
+    world = {**playground._world_of(exp), "line_law": law}
     ours = two_lines(law)
     at = places(40, np.random.default_rng(0))
     noise = np.geomspace(0.005, 0.075, 40)

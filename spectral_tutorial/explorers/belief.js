@@ -98,26 +98,18 @@ function render({ model, el }) {
     make("tbody", {}, ...rows.map(({ node }) => node)),
   );
   const words = make("p", { class: "se-verdict" });
-  const root = make(
-    "div",
-    { class: "se-root se-belief" },
-    make("div", { class: "se-panel se-choose" }, fader.node, choice.node),
-    make("div", { class: "se-two" }, make("div", { class: "se-left" }, plane.svg, legend()), make("div", { class: "se-right" }, table, words)),
-    voice.node,
-  );
+  const beside = [table, words];
+  const root = planeFigure({ className: "se-belief", controls: [fader, choice], plane, key: legend(), beside, voice });
   el.append(root);
 
   let width = 0;
   function arrange() {
     width = root.clientWidth;
-    const narrow = width < 620;
-    root.classList.toggle("se-narrow", narrow);
-    const side = narrow ? Math.min(width, 280) : 340;
+    const side = isNarrow(root) ? Math.min(width, 280) : 340;
     const [low, high] = payload.range;
     const room = 0.08 * (high - low);
-    const domain = [low - room, high + room];
-    const box = { width: side, height: side - 12, left: 48, right: 6, top: 6, bottom: 38 };
-    plane.resize(box, { domain, label: `${reported[0].name}, abundance` }, { domain, label: `${reported[1].name}, abundance` });
+    const labels = reported.map(({ name }) => `${name}, abundance`);
+    plane.square(side, side - 12, [low - room, high + room], labels);
   }
 
   function draw() {
@@ -125,7 +117,7 @@ function render({ model, el }) {
     if (width !== root.clientWidth) arrange();
     const star = stars[model.get("star")];
     const seen = observe(payload, model.get("star"), model.get("belief"));
-    const at = ([x, y]) => `translate(${tenth(plane.x(x))} ${tenth(plane.y(y))})`;
+    const at = (point) => `translate(${plane.at(point)})`;
     spots.forEach((spot, h) => {
       spot.setAttribute("transform", at(star.mean[h]));
       spot.setAttribute("r", tenth(3 + 17 * Math.sqrt(seen.posterior[h])));
@@ -136,17 +128,14 @@ function render({ model, el }) {
     });
     truth.setAttribute("transform", at(star.truth));
     prediction.setAttribute("transform", at(seen.prediction));
-    const [from, to] = [star.truth, seen.prediction].map(([x, y]) => `${tenth(plane.x(x))} ${tenth(plane.y(y))}`);
-    line.setAttribute("d", `M${from}L${to}`);
+    line.setAttribute("d", `M${plane.at(star.truth)}L${plane.at(seen.prediction)}`);
     fader.refresh();
     choice.refresh();
     const h = present.findIndex((lines) => lines.every(Boolean));
-    const error = Number((seen.prediction[1] - star.truth[1]).toFixed(2));
-    const off = error === 0 ? "right" : `${number(Math.abs(error))} too ${error < 0 ? "low" : "high"}`;
     words.replaceChildren(
       `Believing “${often(model.get("belief"))}”, the observer gives both lines ${share(seen.posterior[h])} once it has seen the ` +
         `star. It predicts ${number(seen.prediction[0])} and ${number(seen.prediction[1])}: ${reported[1].phrase} `,
-      make("strong", {}, off),
+      make("strong", {}, judge(seen.prediction[1], star.truth[1])),
       ".",
     );
     voice.say(words.textContent);

@@ -96,6 +96,10 @@ export function unpack(text) {
   return values;
 }
 
+/** Undo pack_range of packing.py, as one flat array. */
+export const unpackRange = ({ values, low, high }) =>
+  Float64Array.from(unpack(values), (q) => low + ((q + 2047) / 4094) * (high - low));
+
 // Abramowitz and Stegun 7.1.26, within 1.5e-7
 function erf(x) {
   const t = 1 / (1 + 0.3275911 * Math.abs(x));
@@ -158,6 +162,12 @@ export function number(value, digits = 2) {
 
 export const kelvin = (value) => `${Math.round(value).toLocaleString("en-US")} K`;
 export const percent = (value) => `${number(100 * value, value < 0.0995 ? 1 : 0)} %`;
+
+/** How far a prediction is off, in words. */
+export function judge(prediction, truth) {
+  const error = Number((prediction - truth).toFixed(2));
+  return error === 0 ? "right" : `${number(Math.abs(error))} too ${error < 0 ? "low" : "high"}`;
+}
 
 // --- the page ---------------------------------------------------------------------------------------------------
 
@@ -284,6 +294,30 @@ export function live(model, names, root, draw) {
   };
 }
 
+/** Whether a figure is too narrow for two columns; its style is told. */
+export function isNarrow(root) {
+  const narrow = root.clientWidth < 620;
+  root.classList.toggle("se-narrow", narrow);
+  return narrow;
+}
+
+/** A figure of one plane: its controls above, the plane and its key on the left, what is said of it on the right. */
+export function planeFigure({ className, controls, plane, key, beside, voice }) {
+  const panel = make("div", { class: "se-panel se-choose" }, ...controls.map(({ node }) => node));
+  const left = make("div", { class: "se-left" }, plane.svg, key);
+  const columns = make("div", { class: "se-two" }, left, make("div", { class: "se-right" }, ...beside));
+  return make("div", { class: `se-root ${className}` }, panel, columns, voice.node);
+}
+
+/** Where an arrow key leads, [x, y]; neither the page nor another cell of a notebook hears of it then. */
+export function arrowOf(event) {
+  const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] }[event.key];
+  if (!way || event.ctrlKey || event.metaKey || event.altKey) return undefined;
+  event.preventDefault(); // no scrolling
+  event.stopPropagation();
+  return way;
+}
+
 /** Write a value where Python (or the stand-in of the page) can see it. */
 export function write(model, name, value) {
   model.set(name, value);
@@ -360,6 +394,22 @@ export class Chart {
     this.x = line(x, this.area.left, this.area.right);
     this.y = line(y, this.area.bottom, this.area.top);
     this.drawFrame(x, y);
+  }
+
+  /** A place for a plane of two abundances: the same ends on both axes, and what these are called. */
+  square(width, height, domain, labels) {
+    const [x, y] = labels.map((label) => ({ domain, label }));
+    this.resize({ width, height, left: 48, right: 6, top: 6, bottom: 38 }, x, y);
+  }
+
+  /** A point as paths and transforms write it. */
+  at([x, y]) {
+    return `${tenth(this.x(x))} ${tenth(this.y(y))}`;
+  }
+
+  /** Points as one path: dots where its stroke is round. */
+  dots(points) {
+    return points.map((point) => `M${this.at(point)}h0`).join("");
   }
 
   drawFrame(x, y) {

@@ -1,9 +1,7 @@
 // ErrorMap: the error over the plane of two abundances, for one way of training after the other.
 
 /** Undo packing.py's quantization: errors (run, component, y, x) as one flat array. */
-export function unpackMaps({ values, low, high }) {
-  return Float64Array.from(unpack(values), (q) => 10 ** (low + ((q + 2047) / 4094) * (high - low)));
-}
+export const unpackMaps = (maps) => unpackRange(maps).map((value) => 10 ** value);
 
 /** Where a run's map is largest: its place in the grid and the value there. */
 export function worst(maps, start, size) {
@@ -53,25 +51,19 @@ function render({ model, el }) {
   const scale = colorScale(payload.colors, ends);
   const words = make("p", { class: "se-verdict" });
   const key = make("div", { class: "se-legend" }, make("span", {}, make("i", { class: "se-key se-key-seen" }), "combinations in training"));
-  const root = make(
-    "div",
-    { class: "se-root se-map" },
-    make("div", { class: "se-panel se-choose" }, fader.node, choice.node),
-    make("div", { class: "se-two" }, make("div", { class: "se-left" }, plane.svg, key), make("div", { class: "se-right" }, scale.node, words)),
-    voice.node,
-  );
+  const beside = [scale.node, words];
+  const root = planeFigure({ className: "se-map", controls: [fader, choice], plane, key, beside, voice });
   el.append(root);
 
   let width = 0;
   function arrange() {
     width = root.clientWidth;
-    const narrow = width < 620;
-    root.classList.toggle("se-narrow", narrow);
-    const side = Math.min(narrow ? width : 400, 400);
+    const narrow = isNarrow(root);
+    const side = Math.min(width, 400);
     const half = (grid[1] - grid[0]) / 2; // cells lie around their points
     const domain = [grid[0] - half, grid[size - 1] + half];
-    const box = { width: side, height: narrow ? Math.min(side, 330) : side - 10, left: 48, right: 6, top: 6, bottom: 38 };
-    plane.resize(box, { domain, label: `${reported[0].name}, abundance` }, { domain, label: `${reported[1].name}, abundance` });
+    const labels = reported.map(({ name }) => `${name}, abundance`);
+    plane.square(side, narrow ? Math.min(side, 330) : side - 10, domain, labels);
     const { left, right, top, bottom } = plane.area;
     for (const [name, value] of Object.entries({ x: left, y: top, width: right - left, height: bottom - top }))
       image.setAttribute(name, value);
@@ -98,8 +90,8 @@ function render({ model, el }) {
     const component = reported.findIndex(({ label }) => label === model.get("component"));
     const start = (run * 2 + component) * size * size;
     paint(start);
-    const dots = runs[run].shown.map(([x, y]) => `M${tenth(plane.x(x))} ${tenth(plane.y(y))}h0`);
-    for (const mark of marks) mark.setAttribute("d", dots.join(""));
+    const dots = plane.dots(runs[run].shown);
+    for (const mark of marks) mark.setAttribute("d", dots);
     fader.refresh();
     choice.refresh();
     const { phrase } = reported[component];

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,14 +73,14 @@ class ErrorMap(Explorer):
         **values: Any,
     ) -> None:
         self._runs = dict(runs or combinations_shown(experiment))
-        payload = self._payload(experiment, self._runs) | {"label": label}
+        stars = plane(experiment, abundances(experiment))
+        self._errors = [error_over_plane(experiment, stars, *split(run)) for run in self._runs.values()]
+        payload = self._payload(experiment, self._runs, self._errors) | {"label": label}
         super().__init__(experiment, **{"payload": payload, "component": experiment.reported[1], **values})
 
     @staticmethod
-    def _payload(experiment: Experiment, runs: Mapping[str, Run]) -> dict[str, Any]:
-        grid = abundances(experiment)
-        spectra = plane(experiment, grid)
-        errors = np.log10(np.stack([error_over_plane(experiment, spectra, *split(run)) for run in runs.values()]))
+    def _payload(experiment: Experiment, runs: Mapping[str, Run], maps: Sequence[Array]) -> dict[str, Any]:
+        grid, errors = abundances(experiment), np.log10(np.stack(maps))
         low, high = np.floor(10 * errors.min()) / 10, np.ceil(10 * errors.max()) / 10
         shades = colormaps["YlOrBr"](np.linspace(0.0, 1.0, 64))
         return {
@@ -126,8 +126,7 @@ class ErrorMap(Explorer):
 
     def picture(self) -> Figure:
         """Draw the present state for pages without JavaScript."""
-        grid, (name, step) = abundances(self.experiment), split(list(self._runs.values())[self.run])
-        errors = error_over_plane(self.experiment, plane(self.experiment, grid), name, step)[self._place]
+        grid, errors = abundances(self.experiment), self._errors[self.run][self._place]
         packed, dots = self.payload["maps"], np.array(self.payload["runs"][self.run]["shown"]).reshape(-1, 2)
         names = [line["name"] for line in self.payload["reported"]]
         ends = 10.0 ** packed["low"], 10.0 ** packed["high"]

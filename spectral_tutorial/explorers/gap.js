@@ -26,12 +26,6 @@ export function synthesize(world, reported, normal, { temperature, noise, abunda
   return { mean, flux: addNoise(mean, noise, normal) };
 }
 
-/** How far a prediction is off, in words. */
-export function judge(prediction, truth) {
-  const error = Number((prediction - truth).toFixed(2));
-  return error === 0 ? "right" : `${number(Math.abs(error))} too ${error < 0 ? "low" : "high"}`;
-}
-
 /** The one whose prediction is put into words: the median network where it is shown, else the first shown. */
 const spokesman = (predictors, middle) => predictors.find(({ name }) => name === middle) ?? predictors[0];
 
@@ -175,10 +169,8 @@ function render({ model, el }) {
   });
   box.addEventListener("pointermove", (event) => box.hasPointerCapture(event.pointerId) && place(event));
   box.addEventListener("keydown", (event) => {
-    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] }[event.key];
-    if (!way || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault(); // no scrolling
-    event.stopPropagation(); // no other cell, no other page
+    const way = arrowOf(event);
+    if (!way) return;
     const far = size * (event.shiftKey ? BIG_STEP : KEY_STEP);
     move(model.get("abundance").map((value, i) => value + far * way[i]));
   });
@@ -246,20 +238,13 @@ function render({ model, el }) {
   let layout = { width: 0, levels: [] };
   let noise = { draw: null };
   const domain = REACH.map((edge) => least + edge * size);
-  const dots = (points, radius) =>
-    points.map(([x, y]) => `M${tenth(plane.x(x))} ${tenth(plane.y(y))}h0`).join("");
 
   function arrange(width, levels) {
-    const narrow = width < 620;
-    root.classList.toggle("se-narrow", narrow);
+    const narrow = isNarrow(root);
     const side = narrow ? Math.min(width, 262) : Math.min(Math.floor(width * 0.48), 420);
-    const square = { width: side, height: side - 12, left: 48, right: 6, top: 6, bottom: 38 };
-    const x = { domain, label: reported[0].name, count: 5 };
-    plane.resize(square, x, { domain, label: reported[1].name, count: 5 });
-    const inside = plane.svg;
-    inside.classList.add("se-square");
-    seen.setAttribute("d", dots(payload.seen));
-    held.setAttribute("d", dots(payload.held));
+    plane.square(side, side - 12, domain, reported.map(({ name }) => name));
+    seen.setAttribute("d", plane.dots(payload.seen));
+    held.setAttribute("d", plane.dots(payload.held));
     left.style.width = narrow ? "" : `${side}px`;
     const wide = narrow ? width : width - side - 20;
     const sides = { width: wide, left: 48, right: 18 };

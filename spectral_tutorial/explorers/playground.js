@@ -224,8 +224,7 @@ function render({ model, el }) {
   let steps = 0;
   function arrange() {
     [width, steps] = [root.clientWidth, settings().steps];
-    const narrow = width < 620;
-    root.classList.toggle("se-narrow", narrow);
+    const narrow = isNarrow(root);
     const half = narrow ? width : Math.floor((width - 20) / 2);
     left.style.width = narrow ? "" : `${Math.min(half, 360)}px`;
     const area = map.resize(narrow ? width : width - Math.min(half, 360) - 20);

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from spectral_tutorial import store
 from spectral_tutorial.explorers import pictures
-from spectral_tutorial.explorers.base import HERE, Explorer
+from spectral_tutorial.explorers.base import HERE, Explorer, describe_world
 
 if TYPE_CHECKING:
     from spectral_tutorial.experiment import Experiment
@@ -40,7 +40,7 @@ DEFAULT_WORLD: dict[str, Any] = {
     "wavelength_min": 300.0,
     "wavelength_max": 1200.0,
     "n_bins": 256,
-    "law": "linear",
+    "line_law": "linear",
     "lines": [
         {"label": "comp10", "center": 956.0, "width": 71.8, "strength": -0.7},
         {"label": "comp4", "center": 891.0, "width": 9.0, "strength": -0.4},
@@ -184,20 +184,9 @@ def _world_of(experiment: Experiment) -> dict[str, Any]:
 
     Of k bins that make one, the mean has 1 / sqrt(k) of the noise.
     """
-    spectra = experiment.config.spectra
-    sampling = spectra.sampling
+    spectra, world = experiment.config.spectra, describe_world(experiment)
     bins = min(BINS, spectra.n_bins)
     calmer = (bins / spectra.n_bins) ** 0.5
-    lines = [spectra.lines[spectra.index(label)] for label in experiment.reported]
-    return {
-        "wavelength_min": spectra.wavelength_min,
-        "wavelength_max": spectra.wavelength_max,
-        "n_bins": bins,
-        "law": spectra.line_law,
-        "lines": [line.model_dump(mode="json") for line in lines],
-        "ranges": {
-            "temperature": list(sampling.temperature.range),
-            "noise": [float(f"{calmer * level:.6g}") for level in sampling.noise.range],
-            "abundance": list(sampling.abundance.range),
-        },
-    }
+    noise = [float(f"{calmer * level:.6g}") for level in world["ranges"]["noise"]]
+    lines = [spectra.lines[spectra.index(label)].model_dump(mode="json") for label in experiment.reported]
+    return world | {"n_bins": bins, "lines": lines, "ranges": world["ranges"] | {"noise": noise}}

@@ -94,7 +94,7 @@ const positive = (value) => Math.min(1e3, Math.max(1e-9, value));
 /** A curve of one seed over frames, where both numbers can be drawn. */
 function way(chart, frames, at) {
   const points = frames.map(at).filter((point) => point.every((value) => Number.isFinite(value) && value > 0));
-  return points.map(([x, y], k) => `${k ? "L" : "M"}${tenth(chart.x(x))} ${tenth(chart.y(positive(y)))}`).join("");
+  return points.map(([x, y], k) => `${k ? "L" : "M"}${chart.at([x, positive(y)])}`).join("");
 }
 
 /** Losses of all seeds over steps: in distribution, over the whole plane, and the floor. */
@@ -110,7 +110,7 @@ export class Losses {
   resize(width, steps) {
     const box = { width, height: 230, left: 48, right: 10, top: 8, bottom: 38 };
     const x = { domain: [1, steps], log: true, label: "training step" };
-    this.chart.resize(box, x, { domain: [1e-4, 1], log: true, label: "mean squared error" });
+    this.chart.resize(box, x, { domain: ERRORS, log: true, label: "mean squared error" });
   }
 
   draw(frames) {
@@ -137,9 +137,9 @@ export class Path {
 
   resize(width) {
     const box = { width, height: 230, left: 48, right: 10, top: 8, bottom: 38 };
-    const axis = (label) => ({ domain: [1e-4, 1], log: true, label });
+    const axis = (label) => ({ domain: ERRORS, log: true, label });
     this.chart.resize(box, axis("error in distribution"), axis("error over the plane"));
-    const [low, high] = [1e-4, 1].map((value) => `${tenth(this.chart.x(value))} ${tenth(this.chart.y(value))}`);
+    const [low, high] = ERRORS.map((value) => this.chart.at([value, value]));
     this.equal.setAttribute("d", `M${low}L${high}`);
   }
 

@@ -41,12 +41,10 @@ function cellPlane({ side, label, nameOf, isOn, set, className }) {
     pressed = false;
   });
   node.addEventListener("keydown", (event) => {
-    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] }[event.key];
+    const way = arrowOf(event);
     const i = nodes.indexOf(event.target);
     pressed = false;
-    if (!way || i < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault(); // no scrolling
-    event.stopPropagation(); // no other cell of a notebook
+    if (!way) return;
     const [x, y] = [(i % side) + way[0], Math.floor(i / side) + way[1]];
     if (x < 0 || y < 0 || x >= side || y >= side) return;
     focus(y * side + x);

@@ -20,10 +20,10 @@ function checkpoints(steps) {
 }
 
 /** Load the arithmetic (playground.wasm), and tell it the world: the grid and the two lines. */
-async function open(bytes, { n_bins, wavelength_min, wavelength_max, law, lines }) {
+async function open(bytes, { n_bins, wavelength_min, wavelength_max, line_law, lines }) {
   const { instance } = await WebAssembly.instantiate(bytes, {});
   const kernels = instance.exports;
-  kernels.setGrid(n_bins, wavelength_min, wavelength_max, law === "beer_lambert");
+  kernels.setGrid(n_bins, wavelength_min, wavelength_max, line_law === "beer_lambert");
   lines.forEach(({ center, width, strength }, k) => kernels.setLine(k, center, width, strength));
   return kernels;
 }

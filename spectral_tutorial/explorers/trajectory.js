@@ -3,11 +3,6 @@
 const SECONDS = 12; // from the first checkpoint to the last
 const stillness = () => matchMedia("(prefers-reduced-motion: reduce)");
 
-/** Undo packing.py's quantization: predictions (S, C, N, 2) as one flat array of abundances. */
-export function unpackPredictions({ values, low, high }) {
-  return unpack(values).map((q) => low + ((q + 2047) / 4094) * (high - low));
-}
-
 /** Predictions of one seed between two checkpoints, (N, 2) flat; `at` is a checkpoint number with a fraction. */
 export function between(values, shape, seed, at) {
   const [, checkpoints, n] = shape;
@@ -25,7 +20,7 @@ export function between(values, shape, seed, at) {
 function render({ model, el }) {
   const payload = model.get("payload");
   const { reported, seeds, steps, epochs, mse } = payload;
-  const predictions = unpackPredictions(payload.predictions);
+  const predictions = unpackRange(payload.predictions); // (S, C, N, 2), flat
   const shape = payload.predictions.shape;
   const last = steps.length - 1;
   const voice = announcer();
@@ -147,8 +142,7 @@ function render({ model, el }) {
 
   function arrange() {
     const width = root.clientWidth;
-    const narrow = width < 620;
-    root.classList.toggle("se-narrow", narrow);
+    const narrow = isNarrow(root);
     const side = narrow ? Math.min(width, 400) : Math.floor((width - 20) / 2);
     const box = { width: side, height: narrow ? 224 : Math.min(side, 360) - 10, left: 52, right: 8, top: 6, bottom: 38 };
     const domain = payload.domain;

@@ -9,7 +9,7 @@ const { world, calls } = JSON.parse(readFileSync(input, "utf8"));
 const text = (name) => readFileSync(join(folder, name), "utf8");
 const bytes = readFileSync(join(folder, "playground.wasm"));
 globalThis.self = {};
-const worker = new Function(`${text("playground_worker.js")}\nreturn { draw, drawAll, open, run, drawTraining };`)();
+const worker = new Function(`${text("playground_worker.js")}\nreturn { open, run, drawTraining };`)();
 const state = await import(`data:text/javascript,${encodeURIComponent(text("playground_state.js"))}`);
 const kernels = () => worker.open(bytes, world);
 const floats = (k, place, n) => Array.from(new Float32Array(k.memory.buffer, place, n));
