@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urlparse
 
-import yaml
 from playwright.sync_api import Page, sync_playwright
 from pypdf import PageObject, PdfReader, PdfWriter
 from pypdf.generic import ArrayObject, DictionaryObject, Fit, NameObject, NullObject
+from sphinx_external_toc.parsing import parse_toc_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -48,21 +48,11 @@ DRAWN = """async () => {
 }"""
 # The title of a page, and the names and titles of its sections.
 HEADINGS = """() => {
-  const text = (heading) => heading.firstChild && [...heading.childNodes]
+  const text = (heading) => [...heading.childNodes]
     .filter((part) => !part.classList?.contains("headerlink")).map((part) => part.textContent).join("");
   const sections = [...document.querySelectorAll("article h2")];
   return [text(document.querySelector("article h1")), sections.map((one) => [one.parentElement.id, text(one)])];
 }"""
-
-
-def names(contents: Any) -> Iterator[str]:
-    """Yield the pages that a table of contents names, in its order."""
-    if isinstance(contents, dict):
-        yield from (contents[key] for key in ("root", "file") if key in contents)
-        contents = list(contents.values())
-    if isinstance(contents, list):
-        for part in contents:
-            yield from names(part)
 
 
 @dataclass(frozen=True)
@@ -132,8 +122,7 @@ def aim(link: DictionaryObject, here: Path) -> tuple[Path | None, str]:
 def main() -> None:
     """Print all pages and bind them."""
     site = ROOT / "_build" / "html"
-    contents = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    paths = [site / f"{name}.html" for name in names(contents)]
+    paths = [site / f"{name}.html" for name in parse_toc_yaml(ROOT / "_toc.yml")]
     for path in paths:
         if not path.is_file():
             sys.exit(f"{path}: not found; build the book first: jupyter-book build .")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import traces
 from helpers import REPOSITORY
 
 import spectral_tutorial
@@ -169,12 +169,7 @@ def test_the_main_path_is_importable_from_the_top() -> None:
 
 
 def test_the_way_of_a_question_fits_in_a_head(tmp_path: Path) -> None:
-    """Files that four questions pass, and how deep; what they say is printed by ``python tests/trace.py``."""
-    spec = importlib.util.spec_from_file_location("traces", Path(__file__).with_name("trace.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    traces = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(traces)
+    """Files that four questions pass, and how deep; what they say is printed by ``python tests/traces.py``."""
     found = traces.questions(tmp_path).values()
     assert all(len(trace.files) <= most for trace, most in zip(found, (5, 9, 11, 7), strict=True))
     assert max(trace.depth for trace in found) <= 10

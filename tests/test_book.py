@@ -8,14 +8,13 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pandas as pd
 import pytest
-import yaml
 from bs4 import BeautifulSoup
 from helpers import IDLE, assert_same_results, stamps
 from IPython.core.inputtransformer2 import TransformerManager
@@ -23,6 +22,7 @@ from jupyter_client.utils import run_sync
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_markdown_cell
+from sphinx_external_toc.parsing import parse_toc_yaml
 from stubs import write_book
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
@@ -34,7 +34,6 @@ BINDER = 2000 - 200  # megabytes, without those of Jupyter's server
 PATIENCE = 1 if IDLE else 4  # with one of two cores taken, chapters 5 to 7 were seen to need 390 s
 
 notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-light = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def cells(path: Path, kind: str = "code") -> list[Any]:
@@ -102,7 +101,7 @@ def prose(path: Path) -> str:
     return re.sub(r"(\{[\w:]+\})?`[^`]*`|\$[^$]*\$|\]\([^)]*\)", " x ", text)  # other roles, code, formulas, targets
 
 
-@light
+@notebooks
 def test_chapter_is_light_to_read(path: Path) -> None:
     """Captions do not count: they are read with their figures."""
     text = prose(path)
@@ -112,13 +111,13 @@ def test_chapter_is_light_to_read(path: Path) -> None:
     assert len(re.findall(r"(?<!\w)\d[\d.,/]*", text)) <= 60
 
 
-@light
+@notebooks
 def test_code_that_is_shown_fits_the_page(path: Path) -> None:
     shown = [cell for cell in cells(path) if not tags(cell) & {"colab", "remove-cell"}]
     assert [line for cell in shown for line in cell.source.splitlines() if len(line) > 79] == []
 
 
-@light
+@notebooks
 def test_folded_code_says_what_it_holds(path: Path) -> None:
     for cell in cells(path):
         if "hide-input" in tags(cell):
@@ -137,21 +136,9 @@ def test_every_figure_has_a_name_a_caption_and_an_alt_text() -> None:
     assert max(names.values(), default=1) == 1, names
 
 
-def toc_pages(node: Any) -> Iterator[str]:
-    """Yield the pages that a table of contents names."""
-    if isinstance(node, dict):
-        yield from (node[key] for key in ("root", "file") if key in node)
-        for value in node.values():
-            yield from toc_pages(value)
-    elif isinstance(node, list):
-        for item in node:
-            yield from toc_pages(item)
-
-
 def pages(folder: Path) -> dict[str, Path]:
     """Return the built page of each entry in the table of contents."""
-    toc = yaml.safe_load((folder / "_toc.yml").read_text(encoding="utf-8"))
-    return {name: folder / "_build" / "html" / f"{name}.html" for name in toc_pages(toc)}
+    return {name: folder / "_build" / "html" / f"{name}.html" for name in parse_toc_yaml(folder / "_toc.yml")}
 
 
 @pytest.fixture(scope="module")

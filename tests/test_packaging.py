@@ -165,7 +165,7 @@ def test_the_wheel_carries_what_the_package_reads(copy_project: Callable[[], Pat
     subprocess.run([*pip, "--wheel-dir", tmp_path, source], check=True)
     (wheel,) = tmp_path.glob("*.whl")
     package = source / "spectral_tutorial"
-    carried = {".py", ".mplstyle", ".js", ".css"}
+    carried = {".py", ".mplstyle", ".js", ".css", ".ts", ".wasm", ".json"}
     wanted = {path.relative_to(source).as_posix() for path in package.rglob("*.*") if path.suffix in carried}
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())

@@ -10,7 +10,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import yaml
 from helpers import REPOSITORY
 from pypdf import PdfReader
 
@@ -28,7 +27,7 @@ def print_pdf(browser: Any) -> Iterator[ModuleType]:
 
 def test_the_pages_are_those_of_the_contents_in_their_order(print_pdf: ModuleType) -> None:
     text = (REPOSITORY / "_toc.yml").read_text(encoding="utf-8")
-    assert list(print_pdf.names(yaml.safe_load(text))) == re.findall(r"(?:root|file): (\S+)", text)
+    assert list(print_pdf.parse_toc_yaml(REPOSITORY / "_toc.yml")) == re.findall(r"(?:root|file): (\S+)", text)
 
 
 def jumps(bound: PdfReader) -> list[tuple[int, int, float]]:

@@ -1,4 +1,4 @@
-"""Which files and functions of the package four questions pass on their way, and how deep: ``python tests/trace.py``.
+"""Which files and functions of the package four questions pass on their way, and how deep: ``python tests/traces.py``.
 
 Each question is asked of the small experiment (helpers.py), of an object of its own. Depth is the largest number
 of the package's functions that are open at once.
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+sys.path.insert(0, str(Path(__file__).parents[1]))  # a checkout need not be installed
 
 import helpers  # noqa: E402
 

@@ -22,7 +22,7 @@ def theme_static() -> Path:
     """Return the static folder of pydata-sphinx-theme, which holds the complete script."""
     spec = importlib.util.find_spec("pydata_sphinx_theme")
     if spec is None or spec.origin is None:
-        raise ExtensionError("pydata-sphinx-theme is not installed: pip install -r requirements.txt")
+        raise ExtensionError("pydata-sphinx-theme is not installed: pip install -r requirements-book.txt")
     return Path(spec.origin).parent / "theme" / "pydata_sphinx_theme" / "static"
 
 

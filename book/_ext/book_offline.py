@@ -19,7 +19,7 @@ def mathjax_source() -> Path:
     """Return the folder of MathJax files inside the installed package (its name is no Python identifier)."""
     spec = importlib.util.find_spec(MATHJAX_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise ExtensionError(f"{MATHJAX_PACKAGE} is not installed: pip install -r requirements.txt")
+        raise ExtensionError(f"{MATHJAX_PACKAGE} is not installed: pip install -r requirements-book.txt")
     return Path(spec.submodule_search_locations[0]) / "static" / "mathjax"
 
 
