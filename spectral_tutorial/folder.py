@@ -34,8 +34,8 @@ RECORD = {
 }
 """Names of the five files in an experiment's ``configs`` folder."""
 
-ONLY_SHOWN = "plot_config.names"
-"""The key of analysis.yaml that changes figures and nothing that is computed: it may differ."""
+ELSEWHERE = ("plot_config.names", "variations")
+"""Keys of analysis.yaml that may differ: names change figures only, and each variation has a folder of its own."""
 
 ORIGINAL_RECORD = "spectra_config.yaml"
 """A file in ``configs`` by which an experiment of the original tutorial is known."""
@@ -157,7 +157,7 @@ def _delete_results(folder: Path) -> None:
 
 def first_difference(old: Any, new: Any, path: str = "") -> str | None:
     """Name the first place where two nests of mappings and lists differ; keys that only `new` has do not count."""
-    if path == ONLY_SHOWN:
+    if path in ELSEWHERE:
         return None
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         places = (first_difference(old[key], new.get(key), f"{path}.{key}".lstrip(".")) for key in old)

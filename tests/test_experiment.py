@@ -14,7 +14,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import ORIGINAL, PLOTS, SHIPPED, combinations, files_in, shrink_fooled, small_experiment, write_experiment
+from helpers import (
+    ORIGINAL,
+    PLOTS,
+    SHIPPED,
+    combinations,
+    content,
+    files_in,
+    shrink_fooled,
+    small_experiment,
+    write_experiment,
+)
 
 from spectral_tutorial import Experiment, analysis, limits, models, training
 from spectral_tutorial.config import ConfigError, load
@@ -203,6 +213,23 @@ def test_what_an_experiment_has_no_spectra_for_is_left_out_and_named(
     missing = set(METHODS) - set(report["method"])
     assert missing == {"composed", "decoder", "decoder_flat", "some_pairs", "all_pairs"}
     assert all(f"{name} is left out: " in caplog.text for name in missing)
+
+
+@pytest.mark.parametrize("first", ["by its name", "by its changes"])
+def test_a_variation_is_one_experiment_however_it_is_opened(first: str, tmp_path: Path) -> None:
+    """Chapters open some by their changes, others by their names in analysis.yaml, in any order."""
+    files, pair = small_experiment(), {"pair": ["comp1", "comp3"]}
+    files["analysis"]["variations"] = {"other": pair, "more": {"training.epochs": 1}}
+    meta = write_experiment(tmp_path, files)
+    ways: list[dict[str, Any]] = [{"name": "other"}, {"name": "other", "changes": pair}]
+    records = []
+    for way in ways if first == "by its name" else reversed(ways):
+        inner = Experiment.from_yaml(meta).variation(**way)
+        inner.plot("spectral_lines")
+        records.append(content(inner.directory / "configs"))
+    assert records[0] == records[1]
+    del files["analysis"]["variations"]["more"]
+    Experiment.from_yaml(write_experiment(tmp_path, files)).variation("other").plot("spectral_lines")
 
 
 def test_a_variation_is_an_experiment_of_its_own_within_the_outer_folder(tmp_path: Path) -> None:
