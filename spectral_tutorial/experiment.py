@@ -100,7 +100,7 @@ class Experiment(Stages):
         StoreError
             If the folder holds a variation with other changes.
         """
-        alone = {"analysis.variations": {}}  # it has none of its own, wherever its changes come from
+        alone: dict[str, Any] = {"analysis.variations": {}}  # it has none of its own, wherever its changes come from
         config = self.config.variation(name) if changes is None else self.config.with_changes(alone | dict(changes))
         if expected := wrong_name(name, self.config.analysis.variations):
             raise config_error("variation", "", show(name), expected)
