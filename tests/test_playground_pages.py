@@ -462,7 +462,7 @@ def test_it_is_fast_and_the_page_stays_awake(visit: Callable[..., Visit], browse
     longest = max([0, *opened.page.evaluate("window.long")])
     print(f"first frame {first:.0f} ms; {said}; longest task {busy:.0f} ms of work, {longest:.0f} ms if above 50")
     took, speed = (float(part.split()[0]) for part in said.split(", ")[1:])
-    assert speed >= 8
+    assert speed >= (8 if IDLE else 2)
     assert 0 < busy <= 50
     assert longest <= (50 if IDLE else 500)
     assert first <= (500 if IDLE else 2000)
