@@ -99,9 +99,8 @@ class Firefox:
         return round(box["x"] + box["width"] / 2), round(box["y"] + box["height"] / 2)
 
     def stroke(self, kind: str, *places: tuple[int, int]) -> None:
-        """Go with a mouse or a finger ("touch") from place to place, pressed from the first to the last."""
+        """Leap with a mouse or a finger ("touch") from place to place, pressed from the first to the last."""
         there, *ways = [{"type": "pointerMove", "x": x, "y": y} for x, y in places]
-        ways = [{**way, "duration": 200} for way in ways]
         actions = [there, {"type": "pointerDown", "button": 0}, *ways, {"type": "pointerUp", "button": 0}]
         self._act({"type": "pointer", "id": kind, "parameters": {"pointerType": kind}, "actions": actions})
 

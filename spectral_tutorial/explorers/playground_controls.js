@@ -17,13 +17,15 @@ function cellPlane({ side, label, nameOf, isOn, set, className }) {
   nodes[0].tabIndex = 0;
 
   let stroke = null; // the value that a drag paints
+  let before = null; // where it was last seen
   let pressed = false; // whether a click comes from a press that has painted already
-  const cellAt = ({ clientX, clientY }) => {
-    const found = document.elementFromPoint(clientX, clientY)?.closest?.(".sp-cell");
+  const cellAt = ([x, y]) => {
+    const found = document.elementFromPoint(x, y)?.closest?.(".sp-cell");
     return found && node.contains(found) ? Number(found.dataset.cell) : undefined;
   };
   node.addEventListener("pointerdown", (event) => {
-    const i = cellAt(event);
+    before = [event.clientX, event.clientY];
+    const i = cellAt(before);
     if (event.button !== 0 || i === undefined) return;
     stroke = !isOn(i);
     pressed = true;
@@ -31,8 +33,14 @@ function cellPlane({ side, label, nameOf, isOn, set, className }) {
     node.setPointerCapture(event.pointerId);
   });
   node.addEventListener("pointermove", (event) => {
-    const i = stroke === null ? undefined : cellAt(event);
-    if (i !== undefined && isOn(i) !== stroke) set(i, stroke);
+    if (stroke === null) return;
+    const way = [event.clientX - before[0], event.clientY - before[1]];
+    const parts = Math.ceil(Math.max(...way.map(Math.abs)) / 8); // a quick hand leaps over cells
+    for (let part = 1; part <= parts; part++) {
+      const i = cellAt(way.map((length, k) => before[k] + (length * part) / parts));
+      if (i !== undefined && isOn(i) !== stroke) set(i, stroke);
+    }
+    before = [event.clientX, event.clientY];
   });
   for (const name of ["pointerup", "pointercancel"]) node.addEventListener(name, () => (stroke = null));
   node.addEventListener("click", (event) => {
