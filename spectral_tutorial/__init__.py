@@ -11,8 +11,8 @@ The main path::
     st.figures.mse_trajectory(exp.trajectories())
 
 A module imports only from those before it in this list: cores, reading, sections, config, physics, splits, data,
-models, training, estimators, methods, limits, analysis, figures, store, digests, folder, stages, plots, experiment,
-executors, sweep, explorers, cli.
+models, training, estimators, methods, limits, analysis, alarms, figures, store, digests, folder, stages, plots,
+experiment, executors, sweep, explorers, cli.
 """
 
 import importlib
@@ -20,6 +20,7 @@ from importlib.metadata import version
 from typing import Any
 
 from spectral_tutorial import (
+    alarms,
     analysis,
     config,
     cores,
@@ -42,6 +43,7 @@ __all__ = [
     "Experiment",
     "Spectra",
     "World",
+    "alarms",
     "analysis",
     "config",
     "cores",

@@ -143,9 +143,14 @@ class Experiment(Stages):
         step: int | None = None,
         *,
         data_seed: int | None = None,
+        hidden: bool = False,
     ) -> NDArray[np.float32]:
-        """Return what every seed's network makes of flux ``(N, W)`` at a checkpoint: all outputs ``(S, N, L)``."""
+        """Return what every seed's network makes of flux ``(N, W)`` at a checkpoint: all outputs ``(S, N, L)``.
+
+        With `hidden`, what its last layer reads them from, ``(S, N, H)``; TypeError if it is no sequence of layers.
+        """
         network = models.template(self.builder(get_network(method).settings(self.config)))
+        network = models.without_last(network) if hidden else network
         inputs = self.transform(method, data_seed=data_seed).transform(flux)
         state = self.weights(method, step, data_seed=data_seed)
         return models.predict(network, state, torch.from_numpy(inputs)).numpy()
@@ -264,7 +269,7 @@ class Experiment(Stages):
         data_seed: int | None = None,
         continuum: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
-        """Cramér-Rao bound of the first spectra of a split: the reported abundances and the temperature are unknown.
+        """Cramér-Rao bound of the first spectra of a split: the temperature is unknown, and what training shows.
 
         With `continuum`, directions of log flux ``(Q, W)`` are unknown instead of the temperature, see
         :func:`limits.fisher_information`.
@@ -272,6 +277,7 @@ class Experiment(Stages):
         Returns
         -------
         array, shape (N, K)
+            For the reported abundances; those of other components in ``train`` are unknown, too.
         """
         self._check_known(split)
         return self._bound(split, self._seed(data_seed), continuum)
@@ -279,9 +285,10 @@ class Experiment(Stages):
     def _bound(self, split: str, seed: int, continuum: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         if continuum is None and (split, seed) in self._bounds:
             return self._bounds[split, seed]
-        spectra, some, places = self._spectra(split, seed), slice(0, KEPT_SPECTRA), self.world.index(self.reported)
+        spectra, some = self._spectra(split, seed), slice(0, KEPT_SPECTRA)
+        unknown = self.world.index(self._unknown(self._spectra("train", seed)))
         star = spectra.temperature[some], spectra.abundance[some], spectra.noise_level[some]
-        bound = limits.cramer_rao(self.world, *star, places, continuum)
+        bound = limits.cramer_rao(self.world, *star, unknown, continuum)[:, : len(self.reported)]
         if continuum is None:
             self._bounds[split, seed] = bound
         return bound

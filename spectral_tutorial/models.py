@@ -189,6 +189,20 @@ def template(build: Build) -> nn.Module:
         return build()
 
 
+def without_last(model: nn.Module) -> nn.Module:
+    """Let a network end before its last layer: its outputs are then what its answer is read from, ``(B, H)``.
+
+    Raises
+    ------
+    TypeError
+        If it is no sequence of layers.
+    """
+    if not isinstance(model, nn.Sequential):
+        raise TypeError(f"{type(model).__name__} is no sequence of layers; expected an nn.Sequential")
+    model[-1] = nn.Identity()
+    return model
+
+
 def check(model: object, n_bins: int, n_components: int) -> None:
     """Let a network read two spectra.
 

@@ -270,9 +270,12 @@ class Stages:
     def _task(self, name: str, data_seed: int) -> Task:
         """Return what an estimator is given to learn from."""
         train, val = self._learned_from(name, data_seed), self._spectra(analysis.ID_SPLIT, data_seed)
+        return Task(self.config, self._unknown(train), train, val)
+
+    def _unknown(self, train: Spectra) -> tuple[str, ...]:
+        """Return the components that have to be found: one that is there and not read would mislead."""
         present = np.asarray(train.labels)[(train.abundance != 0).any(axis=0)].tolist()
-        labels = dict.fromkeys([*self.reported, *present])  # one that is there and not read would mislead
-        return Task(self.config, tuple(labels), train, val)
+        return tuple(dict.fromkeys([*self.reported, *present]))
 
     def _settings(self, name: str) -> dict[str, int]:
         table = self.choice(name)

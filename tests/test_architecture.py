@@ -73,7 +73,7 @@ def test_a_module_imports_only_from_those_above_it(name: str) -> None:
     [
         ("torch", "models training store stages experiment executors"),
         ("matplotlib", "figures plots experiment"),
-        ("pandas", "analysis figures store stages experiment sweep"),
+        ("pandas", "analysis alarms figures store stages experiment sweep"),
         ("safetensors", "store"),
         ("tqdm", "stages executors sweep"),
         ("yaml", "folder"),

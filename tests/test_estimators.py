@@ -17,7 +17,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from spectral_tutorial import Experiment, data, limits, physics
+from spectral_tutorial import Experiment, alarms, data, limits, physics
 from spectral_tutorial.config import load
 from spectral_tutorial.data import MissingSpectraError, Spectra, generate
 from spectral_tutorial.estimators import (
@@ -497,6 +497,59 @@ def test_the_observer_against_brute_integration() -> None:
         probability /= probability.sum()
         np.testing.assert_allclose(found[n], probability, atol=0.02)
         np.testing.assert_allclose(means[n], probability @ np.array(average), atol=0.005)
+
+
+def test_evidence_and_residual_in_a_tiny_world_against_brute_force() -> None:
+    """One line, 24 bins: the evidence of each set from a sum over a grid, and what the better one leaves over."""
+    grid = np.linspace(400.0, 900.0, 24)
+    tiny = World(grid, physics.gaussian_profiles(grid, [650], [40]), np.array([-0.6]), ("a",))
+    rng, amount = np.random.default_rng(8), np.array([[0.0], [0.05], [0.12], [0.5]])
+    flux = physics.add_noise(tiny.mean_flux(np.full(4, 5000.0), amount), np.full(4, 0.02), rng).astype(np.float32)
+    observer = BayesianObserver(tiny, ["a"]).fit(flux, amount)
+    found, _ = observer.weigh(flux)
+    a, t = (np.arange(400) + 0.5) / 400, np.linspace(4000.0, 6200.0, 400)
+    cells = np.stack(np.meshgrid(a, t, indexing="ij"), axis=-1).reshape(-1, 2)
+    present, absent = tiny.mean_flux(cells[:, 1], cells[:, :1]), tiny.mean_flux(t, np.zeros((400, 1)))
+    left = observer.residual(flux)
+    for n, seen in enumerate(flux.astype(float)):
+        logs = []
+        for mean, cell in ((absent, t[1] - t[0]), (present, (t[1] - t[0]) / 400)):
+            likelihood = -12 * np.log(np.square(seen / mean - 1).mean(axis=1)) - np.log(mean).sum(axis=1)
+            logs.append(np.log(np.exp(likelihood - likelihood.max()).sum() * cell) + likelihood.max())
+            best = mean[likelihood.argmax()]
+            if len(logs) - 1 == (found[n] + np.log(observer.frequency_)).argmax():
+                np.testing.assert_allclose(left[n], seen / best - 1, atol=0.004)
+        np.testing.assert_allclose(found[n], logs, atol=0.2)  # Laplace's approximation, with 24 bins only
+
+
+def test_residuals_are_noise_where_the_explanation_is_right_and_remember_where_it_is_not() -> None:
+    val, test = spectra("val", n=600), spectra("test", n=300)
+    observer, learned = fitted(BayesianObserver(world(), PAIR)), fitted(LogAdditiveDecoder())
+    single = observer.present_
+    readers = [observer.residual, lambda flux: learned.residual(flux, single), learned.residual]
+    scores = [[alarms.autocorrelation(read(some.flux)) for some in (val, test)] for read in readers]
+    for known, new in scores:
+        assert np.quantile(known, 0.5) == pytest.approx(0, abs=0.01)
+        assert known.std() == pytest.approx(1 / 32, rel=0.15)
+        false, _ = alarms.ring(known, new)
+        assert false.sum() <= 12  # of 300; four standard deviations of the level and of the count
+    told, decoded, both = (alarms.ring(known, new)[1].mean() for known, new in scores)
+    assert 0.6 < told < 0.8
+    assert decoded == pytest.approx(told, abs=0.03)
+    assert both < 0.05
+
+
+def test_a_decoder_that_is_told_what_is_absent_finds_only_the_rest() -> None:
+    test, learned = spectra("test", n=64), fitted(LogAdditiveDecoder(n_iter=10))
+    everything = learned.invert(test.flux)
+    same = learned.invert(test.flux, np.array([True, True]))
+    np.testing.assert_array_equal(everything.theta, same.theta)
+    alone = learned.invert(test.flux, np.array([True, False]))
+    assert alone.theta.shape == (64, learned.n_continuum + 1)
+    assert (alone.log_likelihood <= everything.log_likelihood + 0.01).all()
+    model = learned.model_.only(np.array([True, False]))
+    theta = np.insert(alone.theta, 2, 0.0, axis=1)
+    np.testing.assert_allclose(model.flux(alone.theta), learned.model_.flux(theta), rtol=1e-12)
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------

@@ -156,6 +156,25 @@ def test_bound_is_the_mean_over_the_split(small: Experiment) -> None:
     assert set(small.reference_points) == {"predict nothing", "training mean", "best constant"}
 
 
+def test_lines_that_training_shows_besides_are_unknown_to_the_bound_too(small: Experiment, tmp_path: Path) -> None:
+    files = small_experiment()
+    files["distribution"]["splits"]["train"]["distribution"] = combinations([], ["comp6"], ["comp4"], ["comp3"])
+    third = Experiment.from_yaml(write_experiment(tmp_path, files))
+    test = third.data("test")
+    star = test.temperature, test.abundance, test.noise_level
+    expected = limits.cramer_rao(third.world, *star, [5, 3, 2])[:, :2]
+    np.testing.assert_allclose(third.bound(), expected)
+    assert (third.bound() > small.bound()).all()
+
+
+def test_hidden_outputs_are_what_the_last_layer_reads(small: Experiment) -> None:
+    flux, state = small.data("val").flux, small.weights()
+    hidden = torch.from_numpy(small.outputs(flux, hidden=True))
+    assert hidden.shape == (2, 64, 8)
+    answer = torch.baddbmm(state["4.bias"][:, None], hidden, state["4.weight"].mT)
+    np.testing.assert_allclose(answer.numpy(), small.outputs(flux), atol=1e-6)
+
+
 def test_a_method_predicts_as_its_fitted_estimator_does(small: Experiment) -> None:
     for method in ("ridge_log", "decoder"):
         for seed in (42, 45):

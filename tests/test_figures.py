@@ -92,6 +92,14 @@ def make_ratios(pair, names):
     return table.assign(ratio=values)
 
 
+def make_shares(pair, names):
+    ranges, thirds = ["0.0 to 0.2", "0.2 to 0.4", "$0.4$ to 1"], ["lowest", "middle", "highest"]
+    low = {"network": [0.1, 0.2, np.nan], names.get("$decoder$", "$decoder$"): [0.3, 0.4, 0.5]}
+    frames = {name: pd.DataFrame({"low": v, "median": v, "high": v}) + [0, 0.1, 0.2] for name, v in low.items()}
+    tables = [{name: frame.set_axis(index) for name, frame in frames.items()} for index in (ranges, thirds)]
+    return dict(zip((f"abundance of {pair[0]}", "noise"), tables, strict=True))
+
+
 @cache
 def material(pair=PAIR, other=None):
     """Arrays and tables of a small experiment whose components are called `pair`, and a method `other`."""
@@ -128,6 +136,7 @@ def material(pair=PAIR, other=None):
         told={words: {names.get(n, n): title for n, title in of.items()} for words, of in TOLD.items()},
         landmarks=LANDMARKS | ({other: 0.02} if other else {}),
         ratios=make_ratios(pair, names),
+        shares=make_shares(pair, names),
         # one spectrum is undecided, one has no belief
         truth=np.array([[0.1, 0.8], [0.2, 0.9], [0.9, 0.1], [0.7, 0.3], [0.5, 0.5], [0.4, 0.4]]),
         belief=np.array([[0, 0.1, 0.9], [0, 0, 1], [0, 1, 0], [0, 0.8, 0.2], [0, 0.5, 0.5], [np.nan] * 3]),
@@ -174,6 +183,7 @@ def drawers(m):
         "slope_by_other_abundance": lambda **k: figures.slope_by_other_abundance(m.slopes, m.pair, **k),
         "combinations_shown": lambda **k: figures.combinations_shown(m.everything, m.counts, m.pair[0], **k),
         "every_method": lambda **k: figures.every_method(m.everything, m.told, m.landmarks, m.pair[0], **k),
+        "alarms": lambda: figures.alarms(m.shares, 0.01),
         "templates": lambda **k: figures.templates(m.world.wavelength, m.learned, m.true, **k),
         "ratios_to_bound": lambda **k: figures.ratios_to_bound(m.ratios, **k),
         "phase_diagram": lambda **k: figures.phase_diagram(m.gaps, "error / $error", **k),
@@ -267,7 +277,7 @@ def test_every_figure_is_a_small_legible_picture_and_leaves_nothing_behind(name)
 
 
 NAMED = dict(zip(PAIR, ("broad line", "narrow $line"), strict=True))
-NOT_NAMED = [*NO_LABELS, "every_method", "phase_diagram"]
+NOT_NAMED = [*NO_LABELS, "alarms", "every_method", "phase_diagram"]
 
 
 @pytest.mark.parametrize("name", [name for name in DRAWERS if name not in NOT_NAMED])
@@ -712,6 +722,20 @@ def test_templates_lie_on_the_truth():
     only = figures.templates(M.world.wavelength, {"a": np.full(60, np.nan)}, {"a": np.ones(60)})
     figures.png(only)
     assert only.axes[0].get_title() == "a"
+
+
+def test_alarms_have_a_mark_and_whiskers_for_each_share_and_a_line_at_the_false_ones():
+    figure = figure_of("alarms")
+    for ax, (label, tables) in zip(figure.axes, M.shares.items(), strict=True):
+        assert ax.get_xlabel() == base.text(label, 40)
+        marks = [line.get_ydata() for line in ax.lines if line.get_marker() != "None"]
+        np.testing.assert_array_equal(marks, [table["median"] for table in tables.values()])
+        for whiskers, table in zip(ax.collections, tables.values(), strict=True):
+            ends = [path.vertices[:, 1] for path in whiskers.get_paths()]
+            np.testing.assert_array_equal(ends, table[["low", "high"]])
+        assert any(line.get_linestyle() == ":" and set(line.get_ydata()) == {0.01} for line in ax.lines)
+        assert [tick.get_text() for tick in ax.get_xticklabels()] == [base.text(name, 12) for name in table.index]
+    assert "false alarms" in words(figure)
 
 
 def test_ratios_stand_in_the_row_of_their_world_and_large_ones_are_numbers():

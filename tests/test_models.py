@@ -88,3 +88,15 @@ def test_torch_initialization_keeps_what_the_constructors_drew() -> None:
     before = [p.clone() for p in network.parameters()]
     models.initialize(network, "torch")
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("network", [MLP(64, 6, (16, 8)), CNN(64, 6, (8,)), models.Linear(64, 6)])
+def test_without_its_last_layer_a_network_ends_where_its_answer_is_read_from(network: nn.Sequential) -> None:
+    spectra, last = torch.randn(5, 64), network[-1]
+    answer = network(spectra)
+    assert torch.equal(last(models.without_last(network)(spectra)), answer)
+
+
+def test_what_is_no_sequence_of_layers_has_no_last_one() -> None:
+    with pytest.raises(TypeError, match="LSTM is no sequence of layers; expected an nn.Sequential"):
+        models.without_last(nn.LSTM(3, 4))

@@ -66,6 +66,11 @@ class LogAdditiveModel:
         """Templates C of the continuum, shape ``(M, W)``."""
         return self.templates[: len(self.exponents)]
 
+    def only(self, present: NDArray[np.bool_]) -> LogAdditiveModel:
+        """Return the model in which all components but those of a mask ``(K,)`` are absent."""
+        kept = np.append(np.ones(len(self.exponents), bool), np.repeat(present, self.degree))
+        return replace(self, top=self.top[present], templates=self.templates[kept])
+
     def features(self, theta: Array) -> Array:
         """Factors of the templates, shape ``(N, M + K D)``."""
         z, a = theta[:, : self.n_continuum], theta[:, self.n_continuum :]
@@ -238,16 +243,35 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         """Most likely abundances, shape ``(N, K)``; not clipped, so noise can make them negative or above 1."""
         return self.invert(X).theta[:, self.n_continuum :]
 
-    def invert(self, X: ArrayLike) -> Inversion:
-        """Most likely continuum coordinates and abundances of each spectrum, with their information."""
+    def invert(self, X: ArrayLike, present: NDArray[np.bool_] | None = None) -> Inversion:
+        """Most likely continuum coordinates and abundances of each spectrum, with their information.
+
+        With `present`, a mask ``(K,)``, the other components are known to be absent, and none of the unknowns.
+        """
         check_is_fitted(self)
-        model, (low, high) = self.model_, self._z_range
+        model, (low, high) = self.model_ if present is None else self.model_.only(present), self._z_range
         reach, edge = FREEDOM * (high - low), FREEDOM * model.top
         highest = self.highest or 0.0
         top = np.where(highest > model.top + edge, (1.0 + FREEDOM) * highest, model.top + edge)
         halves = np.tile(0.5 * model.top, (N_STARTS, 1))
         lower, upper = [*(low - reach), *-edge], [*(high + reach), *top]
         return invert(model, self._in_unit(X), np.hstack([self._z_starts, halves]), lower, upper)
+
+    def residual(self, X: ArrayLike, sets: ArrayLike | None = None) -> Array:
+        r"""What the best explanation of each spectrum leaves unexplained, :math:`y / \mu - 1`, shape ``(N, W)``.
+
+        With `sets`, shape ``(H, K)``, only components that one of these masks holds may be present together; all may
+        if not given.
+        """
+        check_is_fitted(self)
+        flux = self._in_unit(X)
+        most, left = np.full(len(flux), -np.inf), np.empty(flux.shape)
+        for present in np.ones((1, len(self.model_.top)), bool) if sets is None else np.asarray(sets, bool):
+            found = self.invert(X, present)
+            best = found.log_likelihood > most
+            left[best] = flux[best] / self.model_.only(present).flux(found.theta[best]) - 1.0
+            most = np.maximum(most, found.log_likelihood)
+        return left
 
     def log_likelihood(self, X: ArrayLike, y: ArrayLike) -> Array:
         r"""How well the learned forward model foretells spectra from their true abundances, shape ``(N,)``.

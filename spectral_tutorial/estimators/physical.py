@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 import numpy as np
@@ -261,16 +261,37 @@ class BayesianObserver(RegressorMixin, BaseEstimator):
             Mean abundances given h, 0 for components that are not in it.
         """
         check_is_fitted(self, "present_")
-        flux, lines = check_flux(self, X), np.array(self.world.index(self.labels))
+        flux = check_flux(self, X)
         evidence = np.empty((len(flux), len(self.present_)))
         mean = np.zeros((*evidence.shape, len(self.labels)))
-        widest = float(self.low_.min()), float(self.high_.max())
-        for h, present in enumerate(self.present_):
-            top = WorldModel(self.world, lines[present].tolist(), widest, self.temperature_range).invert(flux)
-            evidence[:, h], mean[:, h, present] = _integrate(
-                top, self.low_[present], self.high_[present], self.log_uniform
-            )
+        for h, (present, _, top) in enumerate(self._explained(flux)):
+            evidence[:, h], mean[:, h, present] = self._integrate(top, present)
         return evidence, mean
+
+    def residual(self, X: ArrayLike) -> Array:
+        r"""What the set of ``present_`` with the largest posterior leaves unexplained, shape ``(N, W)``.
+
+        :math:`r = y / \mu - 1` at the most likely abundances and temperature: noise, if the set is right.
+        """
+        check_is_fitted(self, "present_")
+        flux = check_flux(self, X)
+        weight, left = np.full(len(flux), -np.inf), np.empty(flux.shape)
+        for (present, model, top), frequency in zip(self._explained(flux), self.frequency_, strict=True):
+            posterior = self._integrate(top, present)[0] + np.log(frequency)
+            best = posterior > weight
+            left[best] = flux[best] / model.flux(top.theta[best]) - 1.0
+            weight = np.maximum(weight, posterior)
+        return left
+
+    def _explained(self, flux: ArrayLike) -> Iterator[tuple[Array, WorldModel, Inversion]]:
+        """Yield each set of ``present_``, its forward model, and what that finds most likely."""
+        lines, widest = np.array(self.world.index(self.labels)), (float(self.low_.min()), float(self.high_.max()))
+        for present in self.present_:
+            model = WorldModel(self.world, lines[present].tolist(), widest, self.temperature_range)
+            yield present, model, model.invert(flux)
+
+    def _integrate(self, top: Inversion, present: Array) -> tuple[Array, Array]:
+        return _integrate(top, self.low_[present], self.high_[present], self.log_uniform)
 
     def _posterior(self, X: ArrayLike) -> tuple[Array, Array]:
         evidence, mean = self.weigh(X)

@@ -26,6 +26,7 @@ Split "val", the validation set, is in distribution (ID), "test" out of distribu
 from spectral_tutorial.figures.base import png
 from spectral_tutorial.figures.errors import beliefs, gap, prediction_analysis, test_abundance_mse
 from spectral_tutorial.figures.methods import (
+    alarms,
     combinations_shown,
     every_method,
     phase_diagram,
@@ -55,6 +56,7 @@ from spectral_tutorial.figures.training import (
 
 __all__ = [
     "abundance_scatter",
+    "alarms",
     "beliefs",
     "combinations_shown",
     "composition",

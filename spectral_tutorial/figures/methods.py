@@ -135,6 +135,30 @@ def slope_by_other_abundance(slopes: pd.DataFrame, reported: base.Pair, names: b
 
 
 @base.styled
+def alarms(shares: Mapping[str, Mapping[str, pd.DataFrame]], false_alarms: float) -> Figure:
+    """Draw which share of spectra the alarm of each reader rings for, a panel for each way to sort them.
+
+    `shares` maps what the spectra are sorted by to readers, and these to a table with columns low, median and high: a
+    row a place. `false_alarms` is the share of known spectra for which it rings.
+    """
+    widths = [max(map(len, tables.values())) for tables in shares.values()]
+    figure, (panels,) = base.panels(3.3, columns=len(shares), sharex=False, width_ratios=widths)
+    looks = base.looks(dict.fromkeys(reader for tables in shares.values() for reader in tables))
+    for ax, (label, tables) in zip(panels, shares.items(), strict=True):
+        ax.axhline(false_alarms, zorder=1, **LANDMARK_LINE)
+        for lane, (reader, table) in enumerate(tables.items()):
+            places = np.arange(len(table)) + 0.06 * (lane - (len(tables) - 1) / 2)  # whiskers side by side
+            ax.vlines(places, table["low"], table["high"], color=looks[reader]["color"], linewidth=1.4)
+            ax.plot(places, table["median"].to_numpy(float), linewidth=1.6, **looks[reader])
+            ax.set_xticks(range(len(table)), [base.text(name, 12) for name in table.index])
+        ax.set(xlabel=base.text(label, 40), ylim=(-0.03, 1.03))
+    panels[0].set_ylabel("share caught")
+    handles = {base.text(name): Line2D([], [], linewidth=1.6, **look) for name, look in looks.items()}
+    base.legend(figure, handles | {"false alarms": Line2D([], [], **LANDMARK_LINE)})
+    return figure
+
+
+@base.styled
 def templates(
     wavelength: ArrayLike, learned: Mapping[str, ArrayLike], true: Mapping[str, ArrayLike], names: base.Names = None
 ) -> Figure:
@@ -158,7 +182,7 @@ def templates(
 
 @base.styled
 def ratios_to_bound(table: pd.DataFrame, names: base.Names = None) -> Figure:
-    """Draw how far from the Cramér-Rao bound each method's OOD error is, in many worlds; ratios above 1.5 in numbers.
+    """Draw how far from the Cramér-Rao bound each method's error is, in many worlds; ratios above 1.5 in numbers.
 
     `table` has columns group (a row each), method (a marker each), component (a panel each) and ratio; what is no
     positive number is left out. With columns low and high, whiskers from one to the other.
@@ -184,8 +208,8 @@ def ratios_to_bound(table: pd.DataFrame, names: base.Names = None) -> Figure:
             if ratio > 1.5:
                 base.note(panel, ratio, place, _number(ratio), look["color"], fontsize=8)
         panel.set(xlim=(low / room**0.25, high * room), ylim=(len(groups) - 0.5, -0.5), xscale="log")
-        panel.set(title=base.name(component, names), xlabel="OOD error / Cramér-Rao bound")
-        if high < 300:
+        panel.set(title=base.name(component, names), xlabel="error / Cramér-Rao bound")
+        if high / low < 300:
             base.plain_log(panel.xaxis)
         panel.set_yticks(range(len(groups)), [base.text(name, 32) for name in groups])
         panel.tick_params(axis="y", length=0, labelleft=panel is panels[0])
