@@ -161,6 +161,36 @@ def _by_projection(unit: Array, count: int) -> Array:
     return np.where(left > SAME**2, 1.0 / np.maximum(left, SAME**2), np.inf)
 
 
+def share(abundance: ArrayLike) -> Array:
+    """Share of the first of two components in both, a_1 / (a_1 + a_2), along the last axis.
+
+    Of hemoglobin with and without oxygen it is the oxygen saturation of blood.
+    """
+    pair = np.asarray(abundance, float)
+    return pair[..., 0] / pair.sum(axis=-1)
+
+
+def share_bound(
+    world: World, temperature: ArrayLike, abundance: ArrayLike, noise_level: ArrayLike, pair: Sequence[int]
+) -> Array:
+    r"""Smallest variance with which the :func:`share` of two lines can be known without bias, shape ``(N,)``.
+
+    That of any function s of the unknowns follows from its gradient (Kay 1993, ch. 3):
+
+    .. math:: \mathrm{Var}[\hat s] \ge \nabla s^T F^{-1} \nabla s, \qquad
+              \nabla s = \frac{(a_2, \, -a_1, \, 0)}{(a_1 + a_2)^2}
+
+    Arguments as for :func:`fisher_information`, which has to have an inverse; `pair` are the places of the two lines.
+    """
+    fisher = fisher_information(world, temperature, abundance, noise_level, pair)
+    first, second = np.atleast_2d(np.asarray(abundance, float))[:, list(pair)].T
+    gradient = np.stack([second, -first, np.zeros_like(first)], axis=1) / np.square(first + second)[:, None]
+    # Kelvin and abundance differ by orders of magnitude: each unknown in its own error bar
+    size = 1.0 / np.sqrt(np.diagonal(fisher, axis1=1, axis2=2))
+    unit, slope = fisher * size[:, :, None] * size[:, None, :], (gradient * size)[:, :, None]
+    return (slope * np.linalg.solve(unit, slope)).sum(axis=(1, 2))
+
+
 def continuum_directions(wavelength: ArrayLike, temperatures: ArrayLike, count: int) -> Array:
     """Leading principal components of log continua, shape ``(count, W)``: what a flat family of continua leaves open.
 
