@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spectral_tutorial.data import Spectra
 from spectral_tutorial.physics import DARK, World, log_continuum
 
 Array = NDArray[np.float64]
@@ -170,9 +171,7 @@ def share(abundance: ArrayLike) -> Array:
     return pair[..., 0] / pair.sum(axis=-1)
 
 
-def share_bound(
-    world: World, temperature: ArrayLike, abundance: ArrayLike, noise_level: ArrayLike, pair: Sequence[int]
-) -> Array:
+def share_bound(world: World, spectra: Spectra, pair: Sequence[int]) -> Array:
     r"""Smallest variance with which the :func:`share` of two lines can be known without bias, shape ``(N,)``.
 
     That of any function s of the unknowns follows from its gradient (Kay 1993, ch. 3):
@@ -180,12 +179,18 @@ def share_bound(
     .. math:: \mathrm{Var}[\hat s] \ge \nabla s^T F^{-1} \nabla s, \qquad
               \nabla s = \frac{(a_2, \, -a_1, \, 0)}{(a_1 + a_2)^2}
 
-    Arguments as for :func:`fisher_information`, which has to have an inverse; `pair` are the places of the two lines.
+    with F the :func:`fisher_information` of each of `spectra`, whose truth is known, about the lines in the two places
+    of `pair` and the temperature.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a spectrum does not tell the unknowns apart, so that F has no inverse.
     """
-    fisher = fisher_information(world, temperature, abundance, noise_level, pair)
-    first, second = np.atleast_2d(np.asarray(abundance, float))[:, list(pair)].T
+    fisher = fisher_information(world, spectra.temperature, spectra.abundance, spectra.noise_level, pair)
+    first, second = spectra.abundance[:, list(pair)].T
     gradient = np.stack([second, -first, np.zeros_like(first)], axis=1) / np.square(first + second)[:, None]
-    # Kelvin and abundance differ by orders of magnitude: each unknown in its own error bar
+    # Kelvin and abundance differ by orders of magnitude: each unknown in its own error bar.
     size = 1.0 / np.sqrt(np.diagonal(fisher, axis1=1, axis2=2))
     unit, slope = fisher * size[:, :, None] * size[:, None, :], (gradient * size)[:, :, None]
     return (slope * np.linalg.solve(unit, slope)).sum(axis=(1, 2))

@@ -16,6 +16,7 @@ from helpers import REPOSITORY, files_in, small_experiment, write_experiment
 
 from spectral_tutorial import Experiment, World, cli, explorers, limits, sweep
 from spectral_tutorial.config import Config, load
+from spectral_tutorial.data import Spectra
 from spectral_tutorial.explorers import base
 from spectral_tutorial.reading import ConfigError
 
@@ -328,7 +329,8 @@ def test_the_bound_of_a_share_is_that_of_a_world_which_is_written_in_shares() ->
     jacobian[:, 2] *= 1000
     fisher = (1 / noise**2 + 2)[:, None, None] * (jacobian @ jacobian.transpose(0, 2, 1))
     expected = np.linalg.inv(fisher)[:, 0, 0]
-    found = limits.share_bound(world, temperature, abundance, noise, [0, 1])
+    spectra = Spectra(world.wavelength, np.empty((8, 250), np.float32), abundance, temperature, noise, world.labels)
+    found = limits.share_bound(world, spectra, [0, 1])
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
@@ -341,4 +343,5 @@ def test_the_share_that_a_likelihood_finds_scatters_as_its_bound_says() -> None:
     flux = add_noise(world.mean_flux(*truth[:2]), truth[2], np.random.default_rng(5)).astype(np.float32)
     reader = AnalysisBySynthesis(world, world.labels, None, (0.0, 1.0), (2600.0, 3200.0)).fit(flux, truth[1])
     variance = limits.share(reader.predict(flux)).var()
-    assert variance == pytest.approx(limits.share_bound(world, *(rows[:1] for rows in truth), [0, 1])[0], rel=0.1)
+    spectra = Spectra(world.wavelength, flux, truth[1], truth[0], truth[2], world.labels)
+    assert variance == pytest.approx(limits.share_bound(world, spectra.take([0]), [0, 1])[0], rel=0.1)
