@@ -180,12 +180,7 @@ def share_bound(world: World, spectra: Spectra, pair: Sequence[int]) -> Array:
               \nabla s = \frac{(a_2, \, -a_1, \, 0)}{(a_1 + a_2)^2}
 
     with F the :func:`fisher_information` of each of `spectra`, whose truth is known, about the lines in the two places
-    of `pair` and the temperature.
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If a spectrum does not tell the unknowns apart, so that F has no inverse.
+    of `pair` and the temperature. It has to have an inverse.
     """
     fisher = fisher_information(world, spectra.temperature, spectra.abundance, spectra.noise_level, pair)
     first, second = spectra.abundance[:, list(pair)].T
