@@ -10,8 +10,8 @@ The main path::
     report = exp.gap_report()
     st.figures.mse_trajectory(exp.trajectories())
 
-A module imports only from those before it in this list: cores, reading, sections, config, physics, splits, data,
-models, training, estimators, methods, limits, analysis, alarms, figures, store, digests, folder, stages, plots,
+A module imports only from those before it in this list: cores, reading, sections, config, physics, splits, arrays,
+data, models, training, estimators, methods, limits, analysis, alarms, figures, store, digests, folder, stages, plots,
 experiment, executors, sweep, explorers, cli.
 """
 

@@ -8,6 +8,7 @@ reference page shows.
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from spectral_tutorial.reading import (
     load_yaml,
     one_of,
     plain,
+    read_only,
     resolve_callable,
     resolve_path,
     show,
@@ -35,9 +37,9 @@ from spectral_tutorial.sections import (
     DistributionConfig,
     FunctionDistribution,
     MetaConfig,
+    Profile,
     SpectraConfig,
     TrainingConfig,
-    read_only,
 )
 
 __all__ = ["SECTIONS", "Config", "ConfigError", "load", "load_yaml"]
@@ -145,7 +147,7 @@ class Config:
         valid: dict[str, Any] = {}
         for name, data in sections.items():
             file = self.file if name == "meta" else getattr(self.meta, f"{name}_config_path")
-            valid[name] = validate(SECTIONS[name], plain(data, file), file)
+            valid[name] = _section(name, plain(data, file), file, self.directory)
         return replace(self, **valid)
 
     def with_changes(self, changes: Mapping[str, Any]) -> Config:
@@ -212,8 +214,64 @@ def load(meta_path: str | Path) -> Config:
         key = f"{name}_config_path"
         named = getattr(meta, key)
         path = existing_file(named, directory, key=key, file=file)
-        sections[name] = validate(SECTIONS[name], load_yaml(path, named), named)
+        sections[name] = _section(name, load_yaml(path, named), named, directory)
     return Config(directory=directory, file=file, **sections)
+
+
+MOST_BYTES, MOST_ROWS = 2_000_000, 5_000
+"""How long a table may be."""
+
+
+def read_columns(path: Path, column: str, file: str) -> dict[str, list[float | str]]:
+    """Return ``wavelength``, the first column of a CSV file, and ``values``, the named one; text stays text.
+
+    The first line has the columns' names; lines that begin with ``#`` are comments. `file` is how messages name it.
+    """
+    expected = f"a CSV file in UTF-8, at most {MOST_BYTES:,} bytes"
+    try:
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise config_error(file, "", f"{size:,} bytes", expected)
+        lines = path.read_text("utf-8-sig").splitlines()
+        rows = [row for row in csv.reader(lines) if any(row) and not row[0].startswith("#")]
+    except (OSError, UnicodeDecodeError, csv.Error) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise config_error(file, "", f"what cannot be read ({reason})", expected) from None
+    if not 0 < len(rows) <= MOST_ROWS:
+        found = f"{len(rows):,} lines" if rows else "nothing"
+        raise config_error(file, "", found, f"the columns' names, and numbers in fewer than {MOST_ROWS:,} lines")
+    names, *rows = [[cell.strip() for cell in row] for row in rows]
+    if names[1:].count(column) != 1:
+        expected = f"wavelengths in the first and, in one of the others, {show(column)}"
+        raise config_error(file, "", f"the columns {show(names)}", expected)
+    for number, row in enumerate(rows):
+        if len(row) != len(names):
+            raise config_error(file, f"row {number}", f"{len(row)} values", f"{len(names)}, one for each column")
+    place = 1 + names[1:].index(column)
+    return {"wavelength": [_number(row[0]) for row in rows], "values": [_number(row[place]) for row in rows]}
+
+
+def _number(text: str) -> float | str:
+    try:
+        return text if "_" in text else float(text)
+    except ValueError:
+        return text
+
+
+def _section(name: str, data: object, file: str, directory: Path) -> Any:
+    """Validate a section; profiles in files are read here, so that their numbers are part of the configuration."""
+    valid = validate(SECTIONS[name], data, file)
+    named = {
+        k: line.profile for k, line in enumerate(getattr(valid, "lines", ())) if line.profile and line.profile.file
+    }
+    if not named:
+        return valid
+    filled = valid.model_dump(mode="json", exclude_unset=True)
+    for k, profile in named.items():
+        at, kind = f"lines[{k}].profile.file", "CSV file, relative to the meta file"
+        path = existing_file(profile.file, directory, key=at, file=file, kind=kind)
+        filled["lines"][k]["profile"] = read_columns(path, profile.column, profile.file)
+        validate(Profile, filled["lines"][k]["profile"], profile.file)
+    return validate(SECTIONS[name], filled, file)
 
 
 def _put(nest: Any, key: str, value: Any) -> None:

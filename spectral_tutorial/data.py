@@ -7,8 +7,8 @@ seed, or asking for more spectra, changes none of the others.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spectral_tutorial import cores
+from spectral_tutorial.arrays import checked_flux, numbers, read_table, words_or_numbers
 from spectral_tutorial.physics import World, add_noise, single_precision
 from spectral_tutorial.reading import ConfigError
 from spectral_tutorial.sections import SpectraConfig, Split
@@ -54,6 +55,8 @@ class Spectra:
         Relative standard deviation of the noise in each spectrum.
     labels : tuple of str
         Names of the L components.
+    nuisance : mapping of str to array, shape (N,)
+        What else is known of each spectrum and changes it, and is not asked for: numbers, or words such as a batch.
     """
 
     wavelength: NDArray[np.float64]
@@ -62,6 +65,7 @@ class Spectra:
     temperature: NDArray[np.float64]
     noise_level: NDArray[np.float64]
     labels: tuple[str, ...]
+    nuisance: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.flux)
@@ -72,7 +76,8 @@ class Spectra:
     def take(self, index: ArrayLike | slice) -> Spectra:
         """Return the spectra at `index` (whole numbers, a boolean mask or a slice), one of them too as spectra."""
         chosen: Any = index if isinstance(index, slice) else np.atleast_1d(np.asarray(index))
-        return replace(self, **{name: getattr(self, name)[chosen] for name in ROW_ARRAYS})
+        rows: dict[str, Any] = {name: getattr(self, name)[chosen] for name in ROW_ARRAYS}
+        return replace(self, **rows, nuisance={name: values[chosen] for name, values in self.nuisance.items()})
 
     __getitem__ = take
 
@@ -93,10 +98,12 @@ class Spectra:
         temperature: ArrayLike | None = None,
         noise_level: ArrayLike | None = None,
         labels: tuple[str, ...] = (),
+        nuisance: Mapping[str, ArrayLike] | None = None,
     ) -> Spectra:
         """Wrap arrays of your own; unknown truth is NaN.
 
-        Quantities of astropy are converted to nm, K and numbers without unit; flux may have any unit, and keeps it.
+        Quantities of astropy are converted to nm, K and numbers without unit; flux and nuisances may have any unit, and
+        keep it. Flux may be negative, as measured absorbance is; its logarithm then means nothing.
 
         Raises
         ------
@@ -104,7 +111,7 @@ class Spectra:
             If the shapes do not fit together, naming the expected shape; if something is masked, is no number or has a
             unit that cannot be converted; if a flux is not finite, or too large or too small for single precision.
         """
-        grid, values = _numbers(wavelength, "wavelength", "nm"), np.atleast_2d(_numbers(flux, "flux"))
+        grid, values = numbers(wavelength, "wavelength", "nm"), np.atleast_2d(numbers(flux, "flux"))
         n = len(values)
         expected: Mapping[str, tuple[ArrayLike | None, tuple[int, ...], str]] = {
             "abundance": (abundance, (n, len(labels)), ""),
@@ -117,51 +124,48 @@ class Spectra:
             raise ValueError(f"flux has shape {values.shape}; expected (N, {grid.size}), wavelength bins last")
         truth = {}
         for name, (given, shape, unit) in expected.items():
-            truth[name] = np.full(shape, np.nan) if given is None else _numbers(given, name, unit)
+            truth[name] = np.full(shape, np.nan) if given is None else numbers(given, name, unit)
             if truth[name].shape != shape:
                 raise ValueError(f"{name} has shape {truth[name].shape}; expected {shape}")
-        return cls(grid, _checked_flux(values), labels=labels, **truth)
+        known = {name: words_or_numbers(given, name) for name, given in (nuisance or {}).items()}
+        for name, one in known.items():
+            if one.shape != (n,):
+                raise ValueError(f"nuisance {name} has shape {one.shape}; expected ({n},)")
+        return cls(grid, checked_flux(values), labels=labels, nuisance=known, **truth)
 
+    @classmethod
+    def from_csv(cls, path: str | Path, labels: Iterable[str] = (), nuisance: Iterable[str] = ()) -> Spectra:
+        """Read spectra of your own from a CSV file in UTF-8: a spectrum a row, below a header.
 
-def _numbers(values: Any, name: str, unit: str | None = None) -> NDArray[Any]:
-    """Real numbers as an array, astropy's quantities in `unit` (in their own if None); refuses masks."""
-    parts = values if isinstance(values, list | tuple) else [values]  # a list of masked arrays would lose its masks
-    masks = [part.mask for part in parts if not callable(getattr(part, "mask", None)) and hasattr(part, "mask")]
-    if count := sum(int(np.sum(mask)) for mask in masks):
-        raise ValueError(f"{name} has {count} masked values; expected none: leave those bins or those spectra out")
-    if any(hasattr(part, "unit") for part in parts):
-        values = _without_unit(parts if isinstance(values, list | tuple) else values, name, unit)
-    found = np.asarray(values)
-    if found.dtype.kind not in "biuf":
-        raise ValueError(f"{name} holds values of type {found.dtype}; expected numbers")
-    return found if unit is None else found.astype(np.float64)
+        In the header are wavelengths in nm, rising, and the names of other columns, in any place. Commas separate the
+        cells and numbers have decimal points; lines that begin with ``#`` are comments.
 
+        Parameters
+        ----------
+        path : str or Path
+            The file; it is read once, row by row.
+        labels : iterable of str
+            The columns with the abundances of components.
+        nuisance : iterable of str
+            The columns with what else changes a spectrum, numbers or words: those named ``temperature`` (in K) and
+            ``noise_level`` become the attributes of these names, others stand in ``nuisance``.
 
-def _without_unit(values: Any, name: str, unit: str | None) -> NDArray[Any]:
-    from astropy import units  # whoever has quantities has astropy
-
-    try:
-        quantity = units.Quantity(values)
-        return np.asarray(quantity.value if unit is None else quantity.to_value(unit))
-    except (units.UnitConversionError, TypeError) as problem:
-        expected = f"a unit that converts to {unit}" if unit else "one unit" if unit is None else "no unit"
-        raise ValueError(f"{name}: {problem}; expected {expected}") from None
-
-
-def _checked_flux(flux: NDArray[Any]) -> NDArray[np.float32]:
-    """Flux as it is stored; refuses what is not finite, or would not be the same number in single precision."""
-    bad = ~np.isfinite(flux).all(axis=1)
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise ValueError(
-            f"flux is not finite in {bad.sum()} of {len(flux)} spectra, the first of them number {row} counted from 0; "
-            "expected finite numbers: leave those bins or those spectra out"
-        )
-    largest, single = float(np.abs(flux).max(initial=0.0)), np.finfo(np.float32)
-    # Six digits of dynamic range are left below the brightest bin.
-    if largest and not 1e6 * float(single.tiny) < largest < float(single.max):
-        raise ValueError(f"flux is at most {largest:.3g}; expected a unit in which it is between 1e-31 and 3e38")
-    return flux.astype(np.float32, copy=False)
+        Raises
+        ------
+        ConfigError
+            If the file cannot be read, or is no such table: one sentence with its line and column.
+        ValueError
+            If a flux is too large or too small for single precision.
+        """
+        labels, nuisance = tuple(labels), tuple(nuisance)
+        grid, flux, columns = read_table(path, labels, nuisance)
+        own = {name: columns[name] for name in nuisance if name in ("temperature", "noise_level")}
+        others = {name: columns[name] for name in nuisance if name not in own}
+        abundance = np.stack([columns[label] for label in labels], axis=1) if labels else None
+        try:
+            return cls.from_arrays(grid, flux, abundance=abundance, labels=labels, nuisance=others, **own)
+        except ValueError as problem:
+            raise ValueError(f"{path}: {problem}") from None
 
 
 def brightness(flux: NDArray[Any]) -> float:
@@ -182,11 +186,14 @@ def replace_last(spectra: Spectra, others: Spectra) -> Spectra:
     """Put `others` in the place of the last ones of `spectra`; the number stays the same."""
     if not np.array_equal(spectra.wavelength, others.wavelength) or spectra.labels != others.labels:
         raise ValueError("the spectra have other wavelengths or labels than those whose place they take")
+    if spectra.nuisance.keys() != others.nuisance.keys():
+        raise ValueError("the spectra have other nuisances than those whose place they take")
     kept = len(spectra) - len(others)
     rows: dict[str, Any] = {}
     for name in ROW_ARRAYS:
         rows[name] = np.concatenate([getattr(spectra, name)[:kept], getattr(others, name)])
-    return replace(spectra, **rows)
+    known = {name: np.concatenate([values[:kept], others.nuisance[name]]) for name, values in spectra.nuisance.items()}
+    return replace(spectra, **rows, nuisance=known)
 
 
 def compose(spectra: Spectra, first: str, second: str, count: int, rng: np.random.Generator) -> Spectra:
@@ -229,7 +236,7 @@ def compose(spectra: Spectra, first: str, second: str, count: int, rng: np.rando
     return replace(spectra.take(i), flux=flux, abundance=spectra.abundance[i] + spectra.abundance[j])
 
 
-ROW_ARRAYS = tuple(f.name for f in fields(Spectra) if f.name not in ("wavelength", "labels"))
+ROW_ARRAYS = tuple(f.name for f in fields(Spectra) if f.name not in ("wavelength", "labels", "nuisance"))
 """The arrays of :class:`Spectra` that have one row a spectrum."""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spectral_tutorial.data import Spectra
 from spectral_tutorial.physics import DARK, World, log_continuum
 
 Array = NDArray[np.float64]
@@ -159,6 +160,35 @@ def _by_projection(unit: Array, count: int) -> Array:
         own = triangle[:, :, k : k + 1]
         left[:, k] = np.square(own - axes @ (axes.transpose(0, 2, 1) @ own)).sum(axis=(1, 2))
     return np.where(left > SAME**2, 1.0 / np.maximum(left, SAME**2), np.inf)
+
+
+def share(abundance: ArrayLike) -> Array:
+    """Share of the first of two components in both, a_1 / (a_1 + a_2), along the last axis.
+
+    Of hemoglobin with and without oxygen it is the oxygen saturation of blood.
+    """
+    pair = np.asarray(abundance, float)
+    return pair[..., 0] / pair.sum(axis=-1)
+
+
+def share_bound(world: World, spectra: Spectra, pair: Sequence[int]) -> Array:
+    r"""Smallest variance with which the :func:`share` of two lines can be known without bias, shape ``(N,)``.
+
+    That of any function s of the unknowns follows from its gradient (Kay 1993, ch. 3):
+
+    .. math:: \mathrm{Var}[\hat s] \ge \nabla s^T F^{-1} \nabla s, \qquad
+              \nabla s = \frac{(a_2, \, -a_1, \, 0)}{(a_1 + a_2)^2}
+
+    with F the :func:`fisher_information` of each of `spectra`, whose truth is known, about the lines in the two places
+    of `pair` and the temperature. It has to have an inverse.
+    """
+    fisher = fisher_information(world, spectra.temperature, spectra.abundance, spectra.noise_level, pair)
+    first, second = spectra.abundance[:, list(pair)].T
+    gradient = np.stack([second, -first, np.zeros_like(first)], axis=1) / np.square(first + second)[:, None]
+    # Kelvin and abundance differ by orders of magnitude: each unknown in its own error bar.
+    size = 1.0 / np.sqrt(np.diagonal(fisher, axis1=1, axis2=2))
+    unit, slope = fisher * size[:, :, None] * size[:, None, :], (gradient * size)[:, :, None]
+    return (slope * np.linalg.solve(unit, slope)).sum(axis=(1, 2))
 
 
 def continuum_directions(wavelength: ArrayLike, temperatures: ArrayLike, count: int) -> Array:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectral_tutorial.config import Config
-from spectral_tutorial.data import Spectra, stream
+from spectral_tutorial.data import MissingSpectraError, Spectra, stream
 from spectral_tutorial.physics import World
 from spectral_tutorial.reading import config_error, one_of, show
 from spectral_tutorial.sections import Combination, CombinationDistribution, Split, TrainingConfig
@@ -234,8 +234,10 @@ def _local(task: Task) -> Fitted:
 
     spectra = task.config.spectra
     lines = [spectra.lines[spectra.index(label)] for label in task.labels]
-    centers, widths = [line.center for line in lines], [line.width for line in lines]
-    return task.fit(WindowedRidge(task.world.wavelength, centers, widths))
+    if measured := [line.label for line in lines if line.profile]:
+        raise MissingSpectraError(f"the line {measured[0]} has a measured profile; expected a center and a width")
+    center, width = np.array([[line.center, line.width] for line in lines], float).T
+    return task.fit(WindowedRidge(task.world.wavelength, center, width))
 
 
 def _observer(task: Task) -> Fitted:

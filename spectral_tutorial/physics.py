@@ -6,7 +6,7 @@ One formula, everywhere in this project::
 
     f_k = 1 + strength_k abundance_k G_k      (line_law: linear)
     f_k = exp(strength_k abundance_k G_k)     (line_law: beer_lambert)
-    G_k = exp(-(wavelength - center_k)^2 / (2 width_k^2))
+    G_k = exp(-(wavelength - center_k)^2 / (2 width_k^2)), or a measured profile
 
 Its logarithm is a sum, and that is why the chapters keep taking logarithms.
 
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
-    from spectral_tutorial.sections import SpectraConfig
+    from spectral_tutorial.sections import Line, SpectraConfig
 
 Array = NDArray[np.float64]
 
@@ -111,6 +111,13 @@ def gaussian_profiles(wavelength: ArrayLike, center: ArrayLike, width: ArrayLike
     return np.exp(-0.5 * ((np.asarray(wavelength, float) - center) / width) ** 2)
 
 
+def _profile(wavelength: Array, line: Line) -> Array:
+    if line.profile is not None:
+        return np.interp(wavelength, line.profile.wavelength, line.profile.values)
+    center, width = np.array([line.center, line.width], float)
+    return gaussian_profiles(wavelength, center, width)[0]
+
+
 @dataclass(frozen=True)
 class World:
     """The part of the forward model that is the same for every spectrum.
@@ -120,7 +127,7 @@ class World:
     wavelength : array, shape (W,)
         Wavelengths in nm.
     profiles : array, shape (L, W)
-        Line profiles G, dimensionless, 1 at the line center.
+        Line profiles G, dimensionless, from 0 to 1, which is at the line center.
     strength : array, shape (L,)
         Line strengths: negative for absorption, positive for emission.
     labels : tuple of str
@@ -137,13 +144,18 @@ class World:
 
     @classmethod
     def from_config(cls, config: SpectraConfig) -> World:
-        """Build the world that ``synthetic_spectra.yaml`` describes."""
+        """Build the world that ``synthetic_spectra.yaml`` describes.
+
+        A measured profile goes in straight lines from point to point. It is divided by its largest value on the grid,
+        and the strength multiplied by it: so a profile is never above 1, and the strength is what happens at its top.
+        """
         wavelength = wavelength_grid(config.wavelength_min, config.wavelength_max, config.n_bins)
-        profiles = gaussian_profiles(
-            wavelength, [line.center for line in config.lines], [line.width for line in config.lines]
+        profiles = np.array([_profile(wavelength, line) for line in config.lines])
+        top = np.array(
+            [row.max() or 1.0 if line.profile else 1.0 for row, line in zip(profiles, config.lines, strict=True)]
         )
-        strength = np.array([line.strength for line in config.lines])
-        return cls(wavelength, profiles, strength, config.labels, config.line_law)
+        strength = np.array([line.strength for line in config.lines]) * top
+        return cls(wavelength, profiles / top[:, None], strength, config.labels, config.line_law)
 
     def index(self, labels: Sequence[str]) -> list[int]:
         """Places of `labels` among the lines; raises ValueError naming the valid labels."""

@@ -5,6 +5,7 @@ Knows no key of this project: :mod:`spectral_tutorial.config` has the models tha
 
 from __future__ import annotations
 
+import copyreg
 import difflib
 import importlib
 import json
@@ -15,9 +16,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import model_validator as validator
 from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import SafeConstructor
@@ -146,6 +149,60 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models_in(part)
 
 
+# --- What models are made of
+
+
+class Part(BaseModel):
+    """A mapping in a file: strict types, no unknown keys, no change after validation."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, value: Any) -> Any:
+        for key in value if isinstance(value, Mapping) else ():
+            if key not in cls.model_fields:
+                raise refusal(one_of(cls.model_fields, key), str(key), found="an unknown key")
+        return value
+
+
+def read_only(items: Mapping[str, Any]) -> MappingProxyType[str, Any]:
+    """Return a mapping that cannot be changed."""
+    return MappingProxyType(dict(items))
+
+
+copyreg.pickle(MappingProxyType, lambda mapping: (read_only, (dict(mapping),)))  # so that processes can exchange them
+
+
+def check_text(text: str) -> str:
+    """Refuse, in a validator, text that cannot be shown or is empty."""
+    letters = re.sub("[\u00a0\u200d\u3000]", "", text)  # spaces and what joins emoji: names on disk may have them
+    if not text.strip() or not letters.isprintable():
+        raise refusal("printable text that is not empty")
+    return text
+
+
+def matching(pattern: str, expected: str) -> tuple[AfterValidator, Valid]:
+    """Return a validator of text that matches a pattern, and what it says on the reference page."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise refusal(expected)
+        return text
+
+    return AfterValidator(check), Valid(expected)
+
+
+def check_twice(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Refuse, in a validator, a list that holds a value twice."""
+    seen: set[str] = set()
+    for index, value in enumerate(values):
+        if repr(value) in seen:  # a value may be a list, which no set takes
+            raise refusal("each of the list once", index, found=f"{show(value)} a second time")
+        seen.add(repr(value))
+    return values
+
+
 # --- Values: plain ones, and not too many
 
 MOST_VALUES, DEEPEST = 250_000, 50
@@ -265,6 +322,14 @@ def wrong_name(name: object, others: Iterable[str] = ()) -> str | None:
     return f"a name that differs from {twin} in more than capital letters" if twin else None
 
 
+def check_folders(named: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Refuse, in a validator, a name that cannot be a folder's."""
+    for name in named:
+        if expected := wrong_name(name, named):
+            raise refusal(expected, name, found=show(name))
+    return named
+
+
 def resolve_path(path: str | Path, directory: Path, *, key: str, file: str) -> Path:
     """Return where a path leads, absolute: ``~`` and ``$NAME`` are expanded, the rest is relative to `directory`.
 
@@ -286,11 +351,13 @@ def resolve_path(path: str | Path, directory: Path, *, key: str, file: str) -> P
     return found
 
 
-def existing_file(path: str, directory: Path, *, key: str, file: str) -> Path:
+def existing_file(
+    path: str, directory: Path, *, key: str, file: str, kind: str = "YAML file, relative to this one"
+) -> Path:
     """Return where a path leads, see :func:`resolve_path`; ConfigError if there is no file."""
     found = resolve_path(path, directory, key=key, file=file)
     if not found.is_file():
-        expected = "the path of a YAML file, relative to this one"
+        expected = f"the path of a {kind}"
         raise config_error(file, key, f"{show(path)}, where there is no file", expected)
     return found
 

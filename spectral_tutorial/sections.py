@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import copyreg
-import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from functools import cached_property
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic import WrapSerializer as Serializer
 from pydantic import model_validator as validator
 
-from spectral_tutorial.reading import Unit, Valid, check_plain, one_of, refusal, show, wrong_name
+from spectral_tutorial import reading
+from spectral_tutorial.reading import Part, Unit, Valid, one_of, refusal, show
 
 RESERVED_SPLITS = ("composed", "combinations", "some_pairs", "all_pairs")
 """Splits that the package adds itself, for methods that are shown more than ``train``."""
@@ -21,65 +20,10 @@ RESERVED_SPLITS = ("composed", "combinations", "some_pairs", "all_pairs")
 # --- What the models are made of
 
 
-def read_only(items: Mapping[str, Any]) -> MappingProxyType[str, Any]:
-    """Return a mapping that cannot be changed."""
-    return MappingProxyType(dict(items))
-
-
-copyreg.pickle(MappingProxyType, lambda mapping: (read_only, (dict(mapping),)))  # so that processes can exchange them
-
-
-class Part(BaseModel):
-    """A mapping in a file: strict types, no unknown keys, no change after validation."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @validator(mode="before")
-    @classmethod
-    def _refuse_unknown_keys(cls, value: Any) -> Any:
-        for key in value if isinstance(value, Mapping) else ():
-            if key not in cls.model_fields:
-                raise refusal(one_of(cls.model_fields, key), str(key), found="an unknown key")
-        return value
-
-
-def _check_text(text: str) -> str:
-    letters = re.sub("[\u00a0\u200d\u3000]", "", text)  # spaces and what joins emoji: names on disk may have them
-    if not text.strip() or not letters.isprintable():
-        raise refusal("printable text that is not empty")
-    return text
-
-
-def _matching(pattern: str, expected: str) -> tuple[AfterValidator, Valid]:
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise refusal(expected)
-        return text
-
-    return AfterValidator(check), Valid(expected)
-
-
 def _check_order(value: tuple[float, float]) -> tuple[float, float]:
     if value[0] > value[1]:
         raise refusal("[low, high] with low not above high")
     return value
-
-
-def check_twice(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Refuse, in a validator, a list that holds a value twice."""
-    seen: set[str] = set()
-    for index, value in enumerate(values):
-        if repr(value) in seen:  # a value may be a list, which no set takes
-            raise refusal("each of the list once", index, found=f"{show(value)} a second time")
-        seen.add(repr(value))
-    return values
-
-
-def _check_folders(named: Mapping[str, Any]) -> Mapping[str, Any]:
-    for name in named:
-        if expected := wrong_name(name, named):
-            raise refusal(expected, name, found=show(name))
-    return named
 
 
 def _check_component(value: Any) -> Any:
@@ -89,39 +33,77 @@ def _check_component(value: Any) -> Any:
 
 
 _lower = BeforeValidator(lambda word: word.lower() if isinstance(word, str) else word)
-_read_only = (AfterValidator(read_only), Serializer(lambda mapping, handler: handler(dict(mapping))))
-_by_name = (AfterValidator(_check_folders), *_read_only)
+_read_only = (AfterValidator(reading.read_only), Serializer(lambda mapping, handler: handler(dict(mapping))))
+_by_name = (AfterValidator(reading.check_folders), *_read_only)
+_matching = reading.matching
 _CALLABLE = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 
-Plain = Annotated[Any, BeforeValidator(check_plain)]
+Plain = Annotated[Any, BeforeValidator(reading.check_plain)]
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
 Real = Annotated[float, Field(ge=-1e9, le=1e9)]
 NotNegative = Annotated[float, Field(ge=0, le=1e9)]
 Share = Annotated[float, Field(gt=0, le=1)]
-Label = Annotated[str, Field(max_length=200), AfterValidator(_check_text)]
-FilePath = Annotated[str, Field(max_length=4000), AfterValidator(_check_text), Valid("path")]
-Labels = Annotated[tuple[Label, ...], Field(strict=False), AfterValidator(check_twice), Valid("list of labels")]
+Label = Annotated[str, Field(max_length=200), AfterValidator(reading.check_text)]
+FilePath = Annotated[str, Field(max_length=4000), AfterValidator(reading.check_text), Valid("path")]
+Labels = Annotated[tuple[Label, ...], Field(strict=False), AfterValidator(reading.check_twice), Valid("list of labels")]
 Range = Annotated[tuple[Real, Real], Field(strict=False), AfterValidator(_check_order), Valid("[low, high]")]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 SeedList = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1, max_length=10_000)]
 _as_list = BeforeValidator(lambda seeds: (seeds,) if type(seeds) is int else seeds)
-Seeds = Annotated[SeedList, _as_list, AfterValidator(check_twice), Valid("whole number, or list of them")]
+Seeds = Annotated[SeedList, _as_list, AfterValidator(reading.check_twice), Valid("whole number, or list of them")]
 Changes = Annotated[Mapping[str, Plain], *_read_only]
 Units = Annotated[int, Field(ge=1, le=65_536)]
 Component = Annotated[int | str, BeforeValidator(_check_component), Valid("label, or number counted from 1")]
+Width = Annotated[float, Field(ge=1e-3, le=1e9)]
 Length = Annotated[Real, Unit("nm")]
+Wavelengths = Annotated[tuple[Real, ...], Field(strict=False), Unit("nm")]
+Heights = Annotated[tuple[NotNegative, ...], Field(strict=False)]
 Dimensionless = Unit("dimensionless")
 
 # --- synthetic_spectra.yaml
+
+
+class Profile(Part):
+    """A measured line profile: a column of a CSV file or, as the record of an experiment has it, its numbers."""
+
+    file: FilePath | None = Field(
+        default=None, description="path of a CSV file, relative to the meta file; its first column is the wavelength"
+    )
+    column: Label | None = Field(default=None, description="name of the column with the profile, at least 0")
+    wavelength: Wavelengths = Field(default=(), description="wavelengths in the place of a file, increasing")
+    values: Heights = Field(default=(), description="the profile at these wavelengths; between them, straight lines")
+
+    @validator(mode="after")
+    def _check_points(self) -> Profile:
+        given = [key for key in ("file", "column", "wavelength", "values") if getattr(self, key)]
+        nm, n = self.wavelength, len(self.values)
+        if given not in (["file", "column"], ["wavelength", "values"]) or n != len(nm) or n == 1:
+            found = f"{' and '.join(given) or 'nothing'} ({len(nm)} wavelengths and {n} values)"
+            raise refusal("file and column, or at least two wavelengths and as many values", found=found)
+        for k in range(1, n):
+            if nm[k - 1] >= nm[k]:
+                raise refusal("wavelengths that increase", "wavelength", k, found=f"{nm[k]:g} after {nm[k - 1]:g}")
+        return self
 
 
 class Line(Part):
     """One spectral line, and with it one component whose abundance the learner predicts."""
 
     label: Label = Field(description="name of the component, used once")
-    center: Length = Field(gt=0, description="wavelength of the line's center")
-    width: Annotated[float, Field(ge=1e-3, le=1e9), Unit("nm")] = Field(description="standard deviation of the profile")
-    strength: Annotated[Real, Dimensionless] = Field(description="change of flux at the center; below 0 absorbs")
+    center: Annotated[Real | None, Unit("nm")] = Field(
+        default=None, gt=0, description="wavelength of the line's center"
+    )
+    width: Annotated[Width | None, Unit("nm")] = Field(default=None, description="standard deviation of the profile")
+    profile: Profile | None = Field(default=None, description="a measured profile in the place of center and width")
+    strength: Annotated[Real, Dimensionless] = Field(description="change of flux at profile 1; below 0 absorbs")
+
+    @validator(mode="after")
+    def _check_shape(self) -> Line:
+        for key in ("center", "width"):
+            if (getattr(self, key) is None) == (self.profile is None):
+                found = "nothing" if self.profile is None else f"{show(getattr(self, key))} beside a profile"
+                raise refusal("a number here, or a profile in the place of center and width", key, found=found)
+        return self
 
 
 class Sampled(Part):
@@ -180,9 +162,13 @@ class SpectraConfig(Part):
         """Say which rule a line would break at this abundance: a flux is not negative and not infinite."""
         # from -1: the flux must not be negative; to 40: that of any two lines in one place fits into single precision
         low, high = (-40, 40) if self.line_law == "beer_lambert" else (-1, 50)
-        if low <= line.strength * abundance <= high:
+        nm, values = (line.profile.wavelength, line.profile.values) if line.profile else ((), (1.0,))
+        on_grid = slice(bisect_right(nm, self.wavelength_min) - 1, bisect_left(nm, self.wavelength_max) + 1)
+        peak = max(values[on_grid] if nm else values, default=0.0)
+        if low <= line.strength * abundance * peak <= high:
             return None
-        return f"strength x abundance from {low} to {high}, also at the highest abundance {abundance:g}"
+        product = "strength x abundance x profile" if nm else "strength x abundance"
+        return f"{product} from {low} to {high}, also at the highest abundance {abundance:g}"
 
     @validator(mode="after")
     def _check_together(self) -> SpectraConfig:
@@ -195,6 +181,10 @@ class SpectraConfig(Part):
             if line.label in known:
                 raise refusal("a label of its own for each line", "lines", index, "label", found=show(line.label))
             known.add(line.label)
+            nm = line.profile.wavelength if line.profile else ()
+            if nm and not nm[0] <= self.wavelength_min < self.wavelength_max <= nm[-1]:
+                expected = f"one that covers the grid, {self.wavelength_min:g} to {self.wavelength_max:g} nm"
+                raise refusal(expected, "lines", index, "profile", found=f"a profile from {nm[0]:g} to {nm[-1]:g} nm")
             if broken := self.check_flux(line, self.sampling.abundance.range[1]):
                 raise refusal(broken, "lines", index, "strength", found=show(line.strength))
         return self
@@ -334,7 +324,8 @@ class TrainingConfig(Part):
     checkpoint_ratio: Share = Field(default=0.05, description="share of the steps between checkpoints (`ratio`)")
     checkpoint_every_n_step: Count = Field(default=100, description="steps between checkpoints (`step`)")
     device: Annotated[str, *_matching(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", "auto, cpu, cuda, cuda:N or mps")] = Field(
-        default="auto", description="where networks are trained; `auto`: on a GPU where torch finds one, else the CPU"
+        default="auto",
+        description="where networks are trained; `auto`: on a GPU where torch finds one, else the CPU",
     )
     n_bins: int | None = Field(default=None, description=_AGREES)
     n_components: int | None = Field(default=None, description=_AGREES)

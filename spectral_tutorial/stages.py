@@ -123,7 +123,7 @@ class Stages:
                     self._generate(split, data_seed, partial(store.create_array, folder))
         if self.config.meta.generate_data and data_seed not in self._published:
             self._describe(data_seed)
-        arrays = {name: store.open_array(stage.directory / f"{name}.npy") for name in data.ROW_ARRAYS}
+        arrays: dict[str, Any] = {name: store.open_array(stage.directory / f"{name}.npy") for name in data.ROW_ARRAYS}
         return Spectra(wavelength=self.world.wavelength, labels=self.world.labels, **arrays)
 
     def _spectra_stage(self, split: str, data_seed: int) -> Stage:

@@ -30,7 +30,7 @@ from pydantic import model_validator as validator
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from spectral_tutorial import config, cores, digests, experiment, store
+from spectral_tutorial import config, cores, digests, experiment, reading, store
 from spectral_tutorial.analysis import REPORT_COLUMNS
 from spectral_tutorial.config import Config, ConfigError
 from spectral_tutorial.data import MissingSpectraError
@@ -40,7 +40,7 @@ from spectral_tutorial.folder import versions
 from spectral_tutorial.methods import METHODS, is_known
 from spectral_tutorial.reading import Valid, config_error, existing_file, load_yaml, one_of, refusal, resolve_path, show
 from spectral_tutorial.reading import validate as validated
-from spectral_tutorial.sections import FilePath, Label, Part, Plain, Seeds, check_twice
+from spectral_tutorial.sections import FilePath, Label, Plain, Seeds
 from spectral_tutorial.stages import Stages
 from spectral_tutorial.store import Stage, StoreError, read_table, write_atomically
 
@@ -53,10 +53,10 @@ CODE = digests.closure_digest(experiment)
 """Digest of the code that reports depend on, taken on import."""
 
 _CHANGES = "SECTION.KEY, or pair, as in the variations of analysis.yaml"
-_listed = (Field(strict=False, min_length=1), AfterValidator(check_twice))
+_listed = (Field(strict=False, min_length=1), AfterValidator(reading.check_twice))
 
 
-class SweepFile(Part):
+class SweepFile(reading.Part):
     """``SWEEP.yaml``: which experiments, and what is asked of each; paths are relative to this file."""
 
     base: FilePath = Field(description="meta file of the experiment that the cells are changes of")

@@ -22,8 +22,9 @@ from torch.func import stack_module_state
 from torch.nn import functional as F
 
 from spectral_tutorial import models
+from spectral_tutorial.data import InputTransform
 from spectral_tutorial.models import Build, Forward, SeededDropout, State, borrowed, choose_device, in_blocks
-from spectral_tutorial.reading import config_error
+from spectral_tutorial.reading import config_error, one_of, show
 from spectral_tutorial.sections import TrainingConfig
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -141,6 +142,35 @@ def train(
 
     by_seed = (torch.stack(losses, dim=1).cpu().double().numpy() for losses in (train_losses, val_losses))
     return History(tuple(seeds), np.array(checkpoints), np.array(checkpoints) / steps_per_epoch, *by_seed)
+
+
+def fit(
+    config: TrainingConfig, flux: NDArray[np.float32], abundance: NDArray[np.float64], *, seeds: Sequence[int]
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Train a network per seed on spectra of your own, and return what reads others.
+
+    It learns from flux ``(N, W)`` and abundances ``(N, L)``. What is returned takes flux ``(M, W)`` and gives predicted
+    abundances ``(S, M, L)``. The networks see flux as `config` says, standardized by the spectra that they learn from.
+
+    Raises
+    ------
+    ConfigError
+        As in :func:`train`, and if the network is none of the package's own.
+    """
+    if config.model_type not in models.MODELS:
+        raise config_error("training", "model_type", show(config.model_type), one_of(models.MODELS, config.model_type))
+    size = {"n_bins": flux.shape[1], "n_components": abundance.shape[1], "hidden_dims": config.hidden_dims}
+    look = {"dropout_rate": config.dropout_rate, "activation": config.activation}
+    build = partial(models.MODELS[config.model_type], **size, **look)
+    transform = InputTransform(config.input_transform).fit(flux)
+    known = torch.from_numpy(transform.transform(flux)), torch.from_numpy(abundance.astype(np.float32))
+    last: State = {}
+    train(config, build, known, known, seeds=seeds, on_checkpoint=lambda _, state: last.update(state))
+
+    def read(flux: NDArray[np.float32]) -> NDArray[np.float32]:
+        return models.predict(models.template(build), last, torch.from_numpy(transform.transform(flux))).numpy()
+
+    return read
 
 
 def _mean_loss(

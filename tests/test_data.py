@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
+from collections import Counter
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from astropy import units
 from astropy.utils.masked import Masked
-from helpers import combinations, shipped, small_experiment
+from helpers import REPOSITORY, combinations, shipped, small_experiment
 
 from spectral_tutorial import data
 from spectral_tutorial.data import InputTransform, Spectra
@@ -124,6 +127,8 @@ def test_arrays_of_ones_own() -> None:
         ({"flux": np.ones((2, 4))}, r"flux has shape \(2, 4\); expected \(N, 3\)"),
         ({"abundance": [[1.0, 2.0]] * 2}, r"abundance has shape \(2, 2\); expected \(2, 1\)"),
         ({"temperature": 5000.0}, r"temperature has shape \(\); expected \(2,\)"),
+        ({"nuisance": {"batch": ["a"]}}, r"nuisance batch has shape \(1,\); expected \(2,\)"),
+        ({"nuisance": {"batch": [None, "a"]}}, "nuisance batch holds values of type object; expected numbers"),
     ):
         with pytest.raises(ValueError, match=complaint):
             Spectra.from_arrays(**{"wavelength": [1, 2, 3], "flux": np.ones((2, 3)), "labels": ("iron",)} | wrong)
@@ -319,3 +324,154 @@ def test_spectra_of_another_grid_take_no_places() -> None:
     spectra = generate(6)
     with pytest.raises(ValueError, match="other wavelengths or labels"):
         data.replace_last(spectra, dataclasses.replace(spectra[:2], wavelength=spectra.wavelength + 1))
+
+
+def test_what_else_is_known_of_spectra_goes_along_with_them() -> None:
+    known = {"batch": np.array(["a", "b", "c"]), "pH": np.array([5.5, 6.0, 7.0])}
+    mine = Spectra.from_arrays([1, 2], [[1, 2], [-3, 4], [5, 6]], nuisance=known)
+    assert list(mine[1:].nuisance["batch"]) == ["b", "c"]
+    assert list(data.replace_last(mine, mine[:1]).nuisance["pH"]) == [5.5, 6.0, 5.5]
+    with pytest.raises(ValueError, match="other nuisances"):
+        data.replace_last(mine, Spectra.from_arrays([1, 2], [[1, 2]]))
+
+
+# --- a CSV file of one's own ------------------------------------------------------------------------------------------
+
+LABELS, KNOWN = ("acid", "base"), ("temperature", "batch", "pH")
+TABLE = """# two of them, with a comment
+batch,temperature,acid,base,700,800.5,900,pH
+"red, old",300,0.5,0,1,-2e-3,3,7
+
+blue,310.15,1,0.25,4,5,6,6.5
+"""
+
+
+def test_a_table_becomes_spectra(tmp_path: Path) -> None:
+    for name, text in {"plain": TABLE, "with a mark": "\ufeff" + TABLE, "windows": TABLE.replace("\n", "\r\n")}.items():
+        (path := tmp_path / f"{name}.csv").write_text(text, encoding="utf-8", newline="")
+        mine = Spectra.from_csv(path, LABELS, KNOWN)
+        assert mine.labels == LABELS
+        np.testing.assert_array_equal(mine.wavelength, [700, 800.5, 900])
+        np.testing.assert_array_equal(mine.flux, np.float32([[1, -2e-3, 3], [4, 5, 6]]))
+        np.testing.assert_array_equal(mine.abundance, [[0.5, 0], [1, 0.25]])
+        np.testing.assert_array_equal(mine.temperature, [300, 310.15])
+        assert {key: list(values) for key, values in mine.nuisance.items()} == {
+            "batch": ["red, old", "blue"], "pH": [7, 6.5],
+        }  # fmt: skip
+        assert np.isnan(mine.noise_level).all()
+
+
+def test_a_table_of_wavelengths_alone_and_one_spectrum(tmp_path: Path) -> None:
+    (path := tmp_path / "mine.csv").write_text("1,2,3\n4,5,6\n")
+    mine = Spectra.from_csv(str(path))
+    assert (len(mine), mine.labels, mine.nuisance) == (1, (), {})
+
+
+def test_a_table_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path := tmp_path / "many.csv").write_text("1,2,a\n" + "1,2,3\n" * 1000)
+    original = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, **kwargs: opened.append(self) or original(self, **kwargs))
+    opened: list[Path] = []
+    assert len(Spectra.from_csv(path, ["a"])) == 1000
+    assert opened == [path]
+
+
+WRONG_TABLES = {
+    "nothing": ("", "line 1: found no column 'acid'; expected a header with the names of columns"),
+    "no header": (
+        TABLE.split("\n", 2)[2],
+        "line 1: found no column 'acid'; expected it to be one of red, old",
+    ),
+    "a label that is not there": (
+        TABLE.replace("acid", "acids"),
+        "line 2: found no column 'acid'; .* [(]did you mean acids[?][)]",
+    ),
+    "a column twice": (
+        TABLE.replace("pH", "base"),
+        "line 2: found the column 'base' a second time; expected each once",
+    ),
+    "no wavelengths": ("batch,temperature,acid,base,pH\na,1,1,1,1\n", "line 1: found no wavelengths"),
+    "words for wavelengths": (
+        TABLE.replace("800.5", "800.5 nm"),
+        "line 2, column 6: found '800.5 nm'; expected a wavelength in nm above 700, or a column named as label",
+    ),
+    "a letter": (TABLE.replace("900", "9OO"), "line 2, column 7: found '9OO'; expected a wavelength in nm above 800.5"),
+    "falling wavelengths": (TABLE.replace("900", "600"), "line 2, column 7: found '600'; .* above 800.5"),
+    "wavelengths twice": (TABLE.replace("800.5", "700.0"), "line 2, column 6: found '700.0'; .* above 700,"),
+    "a wavelength below 0": (TABLE.replace("700", "-700"), "line 2, column 5: found '-700'; .* above 0,"),
+    "infinite wavelength": (TABLE.replace("900", "inf"), "line 2, column 7: found 'inf'; .* above 800.5,"),
+    "one without a name": (TABLE.replace("800.5", ""), "line 2, column 6: found ''; expected a wavelength"),
+    "text": (TABLE.replace("4,5,6,", "4,five,6,"), "line 5, column 800.5: found 'five'; expected a finite number"),
+    "text for an amount": (
+        TABLE.replace("0.25", "some"),
+        "line 5, column base: found 'some'; expected a finite number",
+    ),
+    "text below numbers": (TABLE.replace("6.5", "sour"), "line 5, column pH: found 'sour'; expected a finite number"),
+    "an empty cell": (TABLE.replace("4,5,6,", "4,,6,"), "line 5, column 800.5: found an empty cell; expected a value"),
+    "an empty word": (TABLE.replace("blue", ""), "line 5, column batch: found an empty cell; expected a value"),
+    "no number": (TABLE.replace("4,5,6,", "4,NaN,6,"), "line 5, column 800.5: found 'NaN'; expected a finite number"),
+    "no end": (TABLE.replace("-2e-3", "-inf"), "line 3, column 800.5: found '-inf'; expected a finite number"),
+    "an underscore": (TABLE.replace("4,5,6,", "4,1_0,6,"), "line 5, column 800.5: found '1_0'; expected a finite"),
+    "too many digits for a number": (TABLE.replace("-2e-3", "1e999"), "found '1e999'; expected a finite number"),
+    "too short a row": (
+        TABLE.replace("4,5,6,", "4,5,"),
+        "line 5: found 7 cells between commas; expected 8, one for each",
+    ),
+    "too long a row": (TABLE.replace("4,5,6,", "4,5,6,7,"), "line 5: found 9 cells between commas; expected 8"),
+    "decimal commas": (TABLE.replace("0.25", "0,25"), "line 5: found 9 cells between commas; expected 8"),
+    "quoted decimal commas": (
+        TABLE.replace("0.25", '"0,25"'),
+        "line 5, column base: found '0,25'; expected a finite number, with a point before its decimals",
+    ),
+    "Excel's semicolons": (
+        TABLE.replace(",", ";").replace(".", ","),
+        "line 2: found cells between semicolons or tabs; expected commas between them, and decimal points",
+    ),
+    "tabs": (TABLE.replace(",", "\t"), "line 2: found cells between semicolons or tabs"),
+    "a header alone": (TABLE.split('"red')[0], "found no line below the header; expected one for each spectrum"),
+    "an open quote": (
+        TABLE.replace("blue", '"blue'),
+        "what cannot be read (unexpected end of data); expected a CSV file",
+    ),
+    "a cell without end": (TABLE.replace("blue", "x" * 200_000), "what cannot be read (field larger than field limit"),
+    "another script": (TABLE.replace("blue", "bläu").encode("latin-1"), "what cannot be read ('utf-8' codec can't"),
+    "Excel's other text": (TABLE.encode("utf-16"), "what cannot be read ('utf-8' codec can't"),
+    "a line break in a name": (TABLE.replace("pH", '"p\nH"'), "no column 'pH'; expected it to be one of"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_TABLES)
+def test_a_table_that_would_be_misread_is_refused_in_one_sentence(name: str, tmp_path: Path) -> None:
+    text, sentence = WRONG_TABLES[name]
+    (path := tmp_path / "mine.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError) as refused:
+        Spectra.from_csv(path, LABELS, KNOWN)
+    message = str(refused.value)
+    assert re.search(sentence if ".*" in sentence else re.escape(sentence), message), message
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+
+
+def test_other_tables_that_are_refused(tmp_path: Path) -> None:
+    for path, reason in (("gone.csv", "No such file"), (".", "(Is a directory|Permission denied)"), ("a\0b", "null")):
+        with pytest.raises(ConfigError, match=rf"what cannot be read \(.*{reason}.*\); expected a CSV file in UTF-8"):
+            Spectra.from_csv(tmp_path / path)
+    (path := tmp_path / "mine.csv").write_text(TABLE)
+    with pytest.raises(ConfigError, match="found the column 'acid' asked for twice; expected each once"):
+        Spectra.from_csv(path, ["acid"], ["acid"])
+    path.write_text(TABLE.replace("-2e-3", "1e39"))
+    with pytest.raises(ValueError, match=r"mine.csv: flux is at most 1e\+39; expected a unit"):
+        Spectra.from_csv(path, LABELS, KNOWN)
+
+
+def test_the_measured_mixtures_are_those_of_their_source() -> None:
+    """45 spectra of two liquids and 50 of all three, at five temperatures; a sum and a corner of the table."""
+    labels = ("ethanol", "water", "2-propanol")
+    mine = Spectra.from_csv(REPOSITORY / "book" / "mixtures" / "alcohol.csv", labels, ["temperature"])
+    parts = np.count_nonzero(mine.abundance, axis=1)
+    assert Counter(parts.tolist()) == {2: 45, 3: 50}
+    assert Counter(mine.temperature.tolist()) == dict.fromkeys([303.15, 313.15, 323.15, 333.15, 343.15], 19)
+    np.testing.assert_allclose(mine.abundance.sum(axis=1), 1, atol=2e-8)
+    np.testing.assert_array_equal(mine.wavelength, np.arange(850, 1050))
+    np.testing.assert_array_equal(mine.flux[0, :2], np.float32([-16.563094, -16.550814]))
+    assert mine.flux.sum(dtype=float) == pytest.approx(407085.4388, rel=1e-6)

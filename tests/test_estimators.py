@@ -740,6 +740,16 @@ def test_predictions_do_not_depend_on_the_unit_of_flux(name: str, unit: float) -
     np.testing.assert_allclose(scaled, plain, atol=1e-4)
 
 
+def test_absorbance_below_0_is_read_where_no_logarithm_is_taken() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random((40, 2))
+    absorbance = truth @ rng.random((2, 30)) - 1.5
+    fit = ridge(log=False).set_params(ridge__alphas=[1e-6]).fit(absorbance, truth)
+    np.testing.assert_allclose(fit.predict(absorbance), truth, atol=1e-4)
+    with pytest.raises(MissingSpectraError, match="of 40 spectra have no flux above 0"):
+        ridge(log=True).fit(absorbance, truth)
+
+
 @every_estimator
 def test_another_grid_and_spectra_without_light_are_refused(estimator: Any) -> None:
     train = spectra("train", n=256)

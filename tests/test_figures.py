@@ -178,6 +178,9 @@ def drawers(m):
             truth, ((values - truth) ** 2).mean(axis=0), m.pair, **k
         ),
         "prediction_analysis": lambda **k: figures.prediction_analysis(m.predictions, m.pair, **k),
+        "readings": lambda: figures.readings(
+            truth[:, 0], {m.pair[0]: values[:, :, 0], "mine": values[:, :, 1]}, m.pair[1]
+        ),
         "slopes": lambda **k: figures.slopes(m.trajectories, status=STATUS, **k),
         "beliefs": lambda **k: figures.beliefs(m.truth, m.belief, m.held, m.pair, **k),
         "slope_by_other_abundance": lambda **k: figures.slope_by_other_abundance(m.slopes, m.pair, **k),
@@ -277,7 +280,7 @@ def test_every_figure_is_a_small_legible_picture_and_leaves_nothing_behind(name)
 
 
 NAMED = dict(zip(PAIR, ("broad line", "narrow $line"), strict=True))
-NOT_NAMED = [*NO_LABELS, "alarms", "every_method", "phase_diagram"]
+NOT_NAMED = [*NO_LABELS, "alarms", "every_method", "phase_diagram", "readings"]
 
 
 @pytest.mark.parametrize("name", [name for name in DRAWERS if name not in NOT_NAMED])

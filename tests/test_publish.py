@@ -260,7 +260,7 @@ def colab_cell(path: Path) -> str:
 
 
 def test_every_chapter_begins_with_the_same_cell_for_colab() -> None:
-    assert len(CHAPTERS) == 8
+    assert len(CHAPTERS) == 9
     (cell,) = {colab_cell(path) for path in CHAPTERS}
     for path in (REPOSITORY / "book" / "appendix").glob("*.ipynb"):  # in a folder of their own
         assert colab_cell(path) == cell.replace("/content/home/book", "/content/home/book/appendix")

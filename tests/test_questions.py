@@ -449,7 +449,7 @@ def test_a_chapter_has_three_exercises_each_with_a_hint_and_a_solution_that_runs
     assert solved == labels
 
 
-@pytest.mark.parametrize("chapter", ["04", "05", "06", "07", "08"])
+@pytest.mark.parametrize("chapter", ["04", "05", "06", "07", "08", "09"])
 def test_a_chapter_that_claims_a_cause_says_what_would_refute_it(chapter: str) -> None:
     (path,) = BOOK.glob(f"{chapter}*.ipynb")
     assert sum("What would change my mind?" in cell.source for cell in cells(path)) == 1

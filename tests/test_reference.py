@@ -33,6 +33,7 @@ PHYSICAL = {
     "wavelength_max": "nm",
     "lines[N].center": "nm",
     "lines[N].width": "nm",
+    "lines[N].profile.wavelength": "nm",
     "lines[N].strength": "dimensionless",
     "sampling.temperature.range": "K",
     "sampling.noise.range": "dimensionless",
@@ -91,7 +92,7 @@ def test_physical_quantities_have_their_units_and_nothing_else_has_one(extension
     [
         ("MetaConfig", "data_seed", "whole number, or list of them", "[42]"),
         ("SpectraConfig", "n_bins", "whole number from 2 to 1e6", None),
-        ("SpectraConfig", "lines[N].width", "number from 0.001 to 1e9", None),
+        ("SpectraConfig", "lines[N].width", "number from 0.001 to 1e9", "nothing"),
         ("SpectraConfig", "line_law", "`linear` or `beer_lambert`", "linear"),
         ("DistributionConfig", "splits.NAME.distribution.type", "`component_combinations` or `function`", None),
         ("TrainingConfig", "dropout_rate", "number at least 0, below 1", "0.0"),

@@ -620,3 +620,21 @@ def test_a_person_who_changes_the_forward_pass_of_our_network_gets_their_own() -
     x = spectra()[0]
     plain, halved = (models.predict(kind(BINS, LINES, [8]), state, x) for kind in (MLP, Halved))
     torch.testing.assert_close(2 * halved, plain)
+
+
+@pytest.mark.parametrize("kind", ["standardize", "none"])
+def test_networks_for_spectra_of_ones_own_are_those_of_the_loop(task: tuple[Pair, Pair], kind: str) -> None:
+    (inputs, targets), (others, _) = task
+    config = training_config(epochs=3, hidden_dims=[16], input_transform=kind, activation="tanh")
+    found = training.fit(config, inputs.numpy(), targets.double().numpy(), seeds=(3, 7))(others.numpy())
+    look = data.InputTransform(kind).fit(inputs.numpy())
+    pair = torch.from_numpy(look.transform(inputs.numpy())), targets
+    _, kept = run(config, (pair, pair), (3, 7), build := lambda: MLP(12, 3, (16,), activation="tanh"))
+    expected = models.predict(build(), kept[max(kept)], torch.from_numpy(look.transform(others.numpy())))
+    assert found.shape == (2, 30, 3)
+    np.testing.assert_array_equal(found, expected.numpy())
+
+
+def test_a_network_of_ones_own_is_no_network_for_spectra_of_ones_own() -> None:
+    with pytest.raises(ConfigError, match="model_type: found 'm:Mine'; expected one of mlp, cnn, linear"):
+        training.fit(training_config(model_type="m:Mine"), np.ones((2, 3), np.float32), np.ones((2, 1)), seeds=[0])

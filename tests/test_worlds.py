@@ -26,7 +26,7 @@ class Worlds:
     """
 
     def __init__(self, seed: int) -> None:
-        self.rng = np.random.default_rng(seed)
+        self.rng, self.measured = np.random.default_rng(seed), np.random.default_rng([seed, 1])
 
     def chance(self, probability: float) -> bool:
         return bool(self.rng.random() < probability)
@@ -82,6 +82,11 @@ class Worlds:
             twin = lines and self.chance(0.15)
             line = dict(self.one_of(*lines)) if twin else self.line(low, high, deepest)
             lines.append(line | {"label": f"comp{number}"})
+        if self.measured.random() < 0.4:  # one line has a profile of numbers
+            line = lines[self.measured.integers(n_lines)]
+            nm = np.linspace(0.9 * low, 1.1 * high, int(self.measured.integers(2, 40)))
+            line["profile"] = {"wavelength": nm.tolist(), "values": self.measured.random(nm.size).tolist()}
+            del line["center"], line["width"]
         return {
             "n_bins": int(self.rng.integers(2, 5) if self.chance(0.2) else self.rng.integers(2, 301)),
             "wavelength_min": low,

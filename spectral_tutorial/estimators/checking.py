@@ -12,17 +12,19 @@ from sklearn.utils.validation import validate_data
 from spectral_tutorial.data import MissingSpectraError
 
 
-def check_flux(estimator: BaseEstimator, X: ArrayLike) -> NDArray[Any]:
+def check_flux(estimator: BaseEstimator, X: ArrayLike, signed: bool = False) -> NDArray[Any]:
     """Return flux ``(N, W)`` to predict from, on the grid that the estimator was fitted to.
+
+    Where it is `signed`, measured absorbance for instance, it may be negative.
 
     Raises
     ------
     ValueError
         If the number of bins is another one, a value is not finite, or something is masked.
     MissingSpectraError
-        If a spectrum has no flux above 0.
+        If a spectrum has no flux above 0; where it is signed, if all of it is 0.
     """
-    return _lit(validate_data(estimator, _unmasked(X), reset=False))
+    return _lit(validate_data(estimator, _unmasked(X), reset=False), signed)
 
 
 def check_both(estimator: BaseEstimator, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.float64]]:
@@ -44,8 +46,8 @@ def _unmasked(values: ArrayLike) -> ArrayLike:
     return values
 
 
-def _lit(flux: NDArray[Any]) -> NDArray[Any]:
-    dark = np.flatnonzero(~(flux > 0).any(axis=1))
+def _lit(flux: NDArray[Any], signed: bool = False) -> NDArray[Any]:
+    dark = np.flatnonzero(~(flux != 0 if signed else flux > 0).any(axis=1))
     if dark.size:
         raise MissingSpectraError(
             f"{dark.size} of {len(flux)} spectra have no flux above 0, the first of them number {dark[0]} counted from "

@@ -55,7 +55,8 @@ class Flux(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     log : bool
-        Whether to take logarithms, of flux floored at ``data.LOG_FLOOR`` in that unit.
+        Whether to take logarithms, of flux floored at ``data.LOG_FLOOR`` in that unit. Without them flux may be
+        negative, as absorbance is.
 
     Attributes
     ----------
@@ -79,7 +80,7 @@ class Flux(TransformerMixin, BaseEstimator):
     def transform(self, X: ArrayLike) -> Array:
         """Flux or its logarithm, float64, shape ``(N, W)``."""
         check_is_fitted(self)
-        flux = np.asarray(check_flux(self, X), np.float64) / self.unit_
+        flux = np.asarray(check_flux(self, X, signed=not self.log), np.float64) / self.unit_
         return _log(flux) if self.log else flux
 
 

@@ -20,6 +20,7 @@ from spectral_tutorial.data import Spectra
 
 if TYPE_CHECKING:
     from spectral_tutorial.experiment import Experiment
+    from spectral_tutorial.sections import Line
 
 BOOK_VARIABLE = "SPECTRAL_TUTORIAL_BOOK"
 """Set while a book is built, to the folder where explorers leave what their page must load."""
@@ -94,13 +95,23 @@ def describe_world(experiment: Experiment) -> dict[str, Any]:
         "wavelength_max": spectra.wavelength_max,
         "n_bins": spectra.n_bins,
         "line_law": spectra.line_law,
-        "lines": [line.model_dump(mode="json") | describe_line(experiment, line.label) for line in spectra.lines],
+        "lines": [_shape(experiment, line) | describe_line(experiment, line.label) for line in spectra.lines],
         "ranges": {
             "temperature": list(sampling.temperature.range),
             "noise": list(sampling.noise.range),
             "abundance": list(sampling.abundance.range),
         },
     }
+
+
+def _shape(experiment: Experiment, line: Line) -> dict[str, Any]:
+    """Center, width and strength of a line; one with a measured profile has that on the grid, as in a World."""
+    shape = line.model_dump(mode="json", include={"center", "width", "strength"}, exclude_none=True)
+    if line.profile is not None:
+        world, (k,) = experiment.world, experiment.world.index([line.label])
+        shape = {"center": float(world.wavelength[world.profiles[k].argmax()]), "strength": float(world.strength[k])}
+        shape["profile"] = world.profiles[k].round(5).tolist()
+    return shape
 
 
 def standard_normal(draw: int, n: int) -> NDArray[np.float64]:

@@ -32,9 +32,8 @@ export function continuum(wavelength, temperature) {
 export function makeWorld(description) {
   const { wavelength_min, wavelength_max, n_bins, lines } = description;
   const wavelength = linspace(wavelength_min, wavelength_max, n_bins);
-  const profiles = lines.map(({ center, width }) =>
-    wavelength.map((nm) => Math.exp(-0.5 * ((nm - center) / width) ** 2)),
-  );
+  const bell = ({ center, width }) => wavelength.map((nm) => Math.exp(-0.5 * ((nm - center) / width) ** 2));
+  const profiles = lines.map((line) => line.profile ?? bell(line)); // measured ones come as numbers
   return {
     ...description,
     wavelength,

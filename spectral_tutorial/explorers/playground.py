@@ -188,5 +188,7 @@ def _world_of(experiment: Experiment) -> dict[str, Any]:
     bins = min(BINS, spectra.n_bins)
     calmer = (bins / spectra.n_bins) ** 0.5
     noise = [float(f"{calmer * level:.6g}") for level in world["ranges"]["noise"]]
-    lines = [spectra.lines[spectra.index(label)].model_dump(mode="json") for label in experiment.reported]
+    lines = [spectra.lines[spectra.index(label)].model_dump(exclude_none=True) for label in experiment.reported]
+    if measured := [line["label"] for line in lines if "profile" in line]:
+        raise ValueError(f"the line {measured[0]} has a measured profile; the playground needs a center and a width")
     return world | {"n_bins": bins, "lines": lines, "ranges": world["ranges"] | {"noise": noise}}

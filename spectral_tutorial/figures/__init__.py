@@ -24,7 +24,7 @@ Split "val", the validation set, is in distribution (ID), "test" out of distribu
 """
 
 from spectral_tutorial.figures.base import png
-from spectral_tutorial.figures.errors import beliefs, gap, prediction_analysis, test_abundance_mse
+from spectral_tutorial.figures.errors import beliefs, gap, prediction_analysis, readings, test_abundance_mse
 from spectral_tutorial.figures.methods import (
     alarms,
     combinations_shown,
@@ -73,6 +73,7 @@ __all__ = [
     "png",
     "prediction_analysis",
     "ratios_to_bound",
+    "readings",
     "samples",
     "seed_strip",
     "slope_by_other_abundance",

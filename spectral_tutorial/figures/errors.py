@@ -98,6 +98,25 @@ def prediction_analysis(
 
 
 @base.styled
+def readings(truth: ArrayLike, read: Mapping[str, ArrayLike], label: str) -> Figure:
+    """Draw what methods read against the truth, a panel a method, a dot a spectrum and seed; the line is the truth.
+
+    `truth` is ``(N,)``, a quantity that is called `label`, or ``(N, K)``, several of them; `read` maps a method's
+    name to an array of that shape, or to one with an axis of seeds before it.
+    """
+    true = np.asarray(truth, float)
+    figure, (panels,) = base.panels(3.0, columns=len(read))
+    for ax, (name, values), look in zip(panels, read.items(), base.looks(read).values(), strict=True):
+        dots = np.asarray(values, float)
+        at, size = np.broadcast_to(true, dots.shape).ravel(), 2.5 if dots.size > 2000 else 5.0  # few, and yet seen
+        ax.plot(at, dots.ravel(), ".", color=look["color"], markersize=size, alpha=0.3, markeredgewidth=0)
+        ax.plot([0, base.reach(true)], [0, base.reach(true)], color=DARK, linewidth=1.2)
+        ax.set(title=base.text(name, 66 // len(read)), xlabel=f"true {base.text(label, 48 // len(read))}")
+    panels[0].set_ylabel(f"predicted {base.text(label, 16)}")
+    return figure
+
+
+@base.styled
 def beliefs(
     truth: ArrayLike, probability: ArrayLike, held: Sequence[str], reported: base.Pair, names: base.Names = None
 ) -> Figure:
