@@ -8,10 +8,9 @@ the same, so its errors are measured over several data seeds.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import combinations
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,8 +20,8 @@ from spectral_tutorial.config import Config
 from spectral_tutorial.data import MissingSpectraError, Spectra, stream
 from spectral_tutorial.physics import World
 from spectral_tutorial.reading import config_error, one_of, show
-from spectral_tutorial.sections import Combination, CombinationDistribution, Split, TrainingConfig
-from spectral_tutorial.splits import LEARNED_FROM, complete, draw_abundance
+from spectral_tutorial.sections import CombinationDistribution, TrainingConfig
+from spectral_tutorial.splits import LEARNED_FROM, complete, draw_abundance, many
 
 ORIGINAL_TRAINING: Mapping[str, Any] = {
     "model_type": "mlp",
@@ -46,8 +45,19 @@ WITHOUT_EFFECT = {
 }  # fmt: skip
 """Keys of training.yaml that do not change what is trained."""
 
-COMPOSED = "composed"
-"""Stands for spectra that :func:`spectral_tutorial.data.compose` makes from the training split itself."""
+COMPOSED, RECOMBINED = "composed", "recombined"
+"""Stand for spectra made from the training split itself: :func:`spectral_tutorial.data.compose`, :func:`recombined`."""
+
+LIMIT_TRAINING: Mapping[str, Any] = {
+    "model_type": "averaging_mlp",
+    "activation": "gelu",
+    "epochs": 32,
+    "batch_size": 256,
+    "weight_decay": 0.3,
+    "schedule": "linear",
+    "loss_weights": "inverse_error",
+}
+"""What a network at the limit has in the place of training.yaml; chosen on recombined spectra that were held out."""
 
 DRAWS = 4096
 """Abundances that are drawn from a person's own function to see how far they go."""
@@ -72,7 +82,7 @@ class Shown:
     Attributes
     ----------
     split : str
-        One of :func:`added_splits`, or ``COMPOSED``.
+        One of :func:`spectral_tutorial.splits.added`, or ``COMPOSED``.
     count : int, optional
         How many; a quarter of the training split if not given.
     """
@@ -194,6 +204,18 @@ class Task:
         return fitted
 
 
+def recombined(task: Task, decoder: Any, rng: np.random.Generator) -> Spectra:
+    """Make spectra of all combinations with a decoder fitted to `task`, from which alone they come, noise levels too.
+
+    See :meth:`~spectral_tutorial.estimators.LogAdditiveDecoder.recombine`; nobody knows their temperatures.
+    """
+    train, places = task.train, [task.train.labels.index(label) for label in task.labels]
+    flux, found, noise = decoder.recombine(train.flux, train.of(*task.labels), many(len(train)), rng)
+    abundance = np.zeros((len(flux), len(train.labels)))
+    abundance[:, places] = found
+    return Spectra(train.wavelength, flux, abundance, np.full(len(flux), np.nan), noise, train.labels)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Estimator(Method):
     """One method without training seeds.
@@ -274,15 +296,12 @@ def _choose_decoder(task: Task) -> list[dict[str, Any]]:
     return sorted(tried, key=lambda row: -float(row["log_likelihood"]))
 
 
-def _intervention(title: str, shown: Shown | None = None, told: str = SINGLE, **changes: Any) -> Network:
+def _intervention(
+    title: str, shown: Shown | None = None, told: str = SINGLE, split: str = "train", **changes: Any
+) -> Network:
     """Make a network that is looked at where its training begins and where it ends."""
     ends = {"checkpoint_by": "ratio", "checkpoint_ratio": 1.0}
-    return Network(shown=shown, changes={**changes, **ends}, n_seeds=5, title=title, told=told)
-
-
-def _shown(count: int) -> Network:
-    """Make a network that sees this many spectra with the held-out combination."""
-    return _intervention(f"network, {count} shown", Shown("combinations", count), COMBINATION)
+    return Network(split=split, shown=shown, changes={**changes, **ends}, n_seeds=5, title=title, told=told)
 
 
 METHODS: Mapping[str, Network | Estimator] = {
@@ -293,11 +312,13 @@ METHODS: Mapping[str, Network | Estimator] = {
     "dropout": _intervention("network with dropout", dropout_rate=0.1),
     "some_pairs": _intervention("network, 10 other pairs", Shown("some_pairs"), PAIRS),
     "all_pairs": _intervention("network, all other pairs", Shown("all_pairs"), PAIRS),
-    "shown_4": _shown(4),
-    "shown_16": _shown(16),
-    "shown_64": _shown(64),
-    "shown_256": _shown(256),
+    **{
+        f"shown_{n}": _intervention(f"network, {n} shown", Shown("combinations", n), COMBINATION)
+        for n in (4, 16, 64, 256)
+    },
     "composed": _intervention("network, composed stars", Shown(COMPOSED), RULE),
+    "limit": _intervention("network at the limit", told=RULE, split=RECOMBINED, **LIMIT_TRAINING),
+    "limit_oracle": _intervention("its oracle", told=COMBINATION, split="many_combinations", **LIMIT_TRAINING),
     "ridge_flux": Estimator(fit=partial(_ridge, log=False), title="linear, flux"),
     "ridge_log": Estimator(fit=partial(_ridge, log=True), title="linear, log flux"),
     "local": Estimator(fit=_local, title="windows at the lines", told=RULE),
@@ -311,7 +332,8 @@ METHODS: Mapping[str, Network | Estimator] = {
 training spectra; ``fooled`` has the original's settings over 32 consecutive seeds, enough to meet dead ones. Then
 interventions, each with one thing changed: ``network_flux`` reads flux and not its logarithm; ``dropout`` switches
 units off; ``some_pairs`` and ``all_pairs`` learn from pairs of lines that are not the held-out one, ``shown_N`` from N
-spectra with the held-out combination, ``composed`` from products of its own training spectra.
+spectra with the held-out combination, ``composed`` from products of its own training spectra. With more spectra and a
+better schedule, ``limit`` learns from what the decoder recombines, ``limit_oracle`` from as many true spectra.
 
 Of the estimators, ``ridge_flux`` and ``ridge_log`` are linear; ``local`` looks at a window around each line;
 ``observer`` knows the physics and believes the training distribution, ``observer_oracle`` the one with the combination;
@@ -378,21 +400,3 @@ def asked_in(config: Config, variation: str) -> list[str]:
         if not is_known(str(name)):
             raise config_error(file, key, show(name), one_of(METHODS, name))
     return [str(name) for name in asked]
-
-
-def added_splits(config: Config, splits: Mapping[str, Split]) -> dict[str, Split]:
-    """Splits that only interventions learn from: the held-out combination, and pairs of lines that are not it."""
-    labels, quarter = config.spectra.labels, max(1, splits["train"].n_samples // 4)
-    held_out = set(config.reported)
-    pairs = [pair for pair in combinations(labels, 2) if set(pair) != held_out]
-    some = pairs[:: max(1, len(pairs) // 10)][:10]  # evenly spaced, so that every kind of line is among them
-
-    def equally(chosen: Sequence[tuple[str, str]]) -> CombinationDistribution:
-        held = tuple(Combination(components=pair) for pair in chosen)
-        return CombinationDistribution(type="component_combinations", combinations=held)
-
-    added = {"combinations": Split(n_samples=splits["train"].n_samples, distribution=splits["test"].distribution)}
-    if pairs:  # a world of two lines has no other
-        added["some_pairs"] = Split(n_samples=quarter, distribution=equally(some))
-        added["all_pairs"] = Split(n_samples=quarter, distribution=equally(pairs))
-    return added

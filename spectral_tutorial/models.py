@@ -11,11 +11,13 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import psutil
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn import functional as F
 
 from spectral_tutorial.reading import config_error, show
 from spectral_tutorial.sections import SpectraConfig, TrainingConfig
@@ -84,7 +86,11 @@ class MLP(nn.Sequential):
         """Outputs ``(S, B, L)`` of S copies for inputs ``(S, B, W)``; `state` has their weights and dropout masks."""
         for name, layer in self.named_children():
             if isinstance(layer, nn.Linear):
-                x = torch.baddbmm(state[f"{name}.bias"][:, None], x, state[f"{name}.weight"].mT)
+                bias, weight = state[f"{name}.bias"], state[f"{name}.weight"]
+                if x.requires_grad:
+                    x = torch.baddbmm(bias[:, None], x, weight.mT)
+                else:  # spectra: so the gradient of the many weights is made in their own order, and not copied
+                    x = torch.baddbmm(bias[..., None], weight, x.mT).mT.contiguous()
             elif isinstance(layer, SeededDropout):
                 x = x * state[f"{name}.mask"] if layer.training else x
             else:
@@ -97,6 +103,27 @@ class Linear(MLP):
 
     def __init__(self, n_bins: int, n_components: int, **_: object) -> None:
         super().__init__(n_bins, n_components, hidden_dims=())
+
+
+class AveragingMLP(MLP):
+    """An MLP that reads the means of ``TOGETHER`` neighboring bins, the last ones of what is left.
+
+    Of a line as wide as comp4, ten bins, that keeps 99.4 % of the information, and leaves a quarter of the weights with
+    which the first layer could fit noise.
+    """
+
+    TOGETHER = 4
+
+    def __init__(self, n_bins: int, n_components: int, **settings: Any) -> None:
+        super().__init__(-(-n_bins // self.TOGETHER), n_components, **settings)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs ``(B, L)`` for inputs ``(B, W)``."""
+        return super().forward(F.avg_pool1d(x, self.TOGETHER, ceil_mode=True))
+
+    def forward_stacked(self, state: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """Outputs ``(S, B, L)`` of S copies for inputs ``(S, B, W)``."""
+        return super().forward_stacked(state, F.avg_pool1d(x, self.TOGETHER, ceil_mode=True))
 
 
 class CNN(nn.Sequential):
@@ -129,10 +156,14 @@ class CNN(nn.Sequential):
         super().__init__(*layers, *_dropout(dropout_rate, hidden), nn.Linear(hidden, n_components))
 
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "cnn": CNN, "linear": Linear}
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "mlp": MLP,
+    "averaging_mlp": AveragingMLP,
+    "cnn": CNN,
+    "linear": Linear,
+}
 
-
-STACKED = (MLP, Linear)
+STACKED = (MLP, AveragingMLP, Linear)
 """Networks with a forward pass of many copies."""
 
 

@@ -14,7 +14,7 @@ from pydantic import model_validator as validator
 from spectral_tutorial import reading
 from spectral_tutorial.reading import Part, Unit, Valid, one_of, refusal, show
 
-RESERVED_SPLITS = ("composed", "combinations", "some_pairs", "all_pairs")
+RESERVED_SPLITS = ("composed", "recombined", "combinations", "many_combinations", "some_pairs", "all_pairs")
 """Splits that the package adds itself, for methods that are shown more than ``train``."""
 
 # --- What the models are made of
@@ -286,6 +286,7 @@ class DistributionConfig(Part):
 
 # --- training.yaml, analysis.yaml, meta_config.yaml
 
+_NETWORKS = f"mlp|averaging_mlp|cnn|linear|{_CALLABLE}"
 _UNUSED = "accepted from the original tutorial, without effect"
 _AGREES = "not needed; where given, as in synthetic_spectra.yaml"
 _SEEDS = f"one whole number from 0 to {2**32 - 1}, or a list"
@@ -294,16 +295,14 @@ _SEEDS = f"one whole number from 0 to {2**32 - 1}, or a list"
 class TrainingConfig(Part):
     """``training.yaml``: the network and its training; an absent key means what it meant in the original."""
 
-    model_type: Annotated[str, *_matching(f"mlp|cnn|linear|{_CALLABLE}", 'mlp, cnn, linear or "module:Class"')] = Field(
+    model_type: Annotated[str, *_matching(_NETWORKS, 'mlp, averaging_mlp, cnn, linear or "module:Class"')] = Field(
         description='kind of network, or a torch module of your own as "module:Class"'
     )
     hidden_dims: Annotated[tuple[Units, ...], Field(strict=False, max_length=64)] = Field(
         default=(), description="hidden units (`mlp`) or channels (`cnn`) of each layer, needed for both"
     )
     dropout_rate: float = Field(default=0.0, ge=0, lt=1, description="share of hidden units off in a step")
-    activation: Annotated[Literal["relu", "gelu", "tanh"], _lower] = Field(
-        "relu", description="nonlinearity after hidden layers"
-    )
+    activation: Annotated[Literal["relu", "gelu", "tanh"], _lower] = Field("relu", description="of hidden units")
     input_transform: Literal["none", "log", "standardize", "log_standardize"] = Field(
         default="none", description="what is done to the flux before the network sees it"
     )
@@ -313,11 +312,13 @@ class TrainingConfig(Part):
     epochs: int = Field(ge=1, le=100_000, description="passes over the training split")
     batch_size: Count = Field(description="spectra in one step")
     learning_rate: Real = Field(gt=0, description="step size of the optimizer, greater than 0")
+    schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="how it falls to 0, if at all")
     weight_decay: NotNegative = Field(default=0.0, description="pull of the weights toward 0, at least 0")
     optimizer: Annotated[Literal["adamw", "adam", "sgd"], _lower] = Field(default="adamw", description="rule of a step")
     loss_function: Annotated[Literal["mse", "mae", "huber"], _lower] = Field(
         default="mse", description="what training makes small, a mean over all components"
     )
+    loss_weights: Literal["equal", "inverse_error"] = Field("equal", description="of the components in that mean")
     checkpoint_by: Literal["ratio", "step", "log"] = Field(
         default="ratio", description="checkpoints after a share of the steps, every so many steps, or log-spaced"
     )
@@ -338,7 +339,7 @@ class TrainingConfig(Part):
 
     @validator(mode="after")
     def _check_hidden(self) -> TrainingConfig:
-        if self.model_type in ("mlp", "cnn") and not self.hidden_dims:
+        if self.model_type in ("mlp", "averaging_mlp", "cnn") and not self.hidden_dims:
             raise refusal(f"a list of whole numbers for {self.model_type}", "hidden_dims", found="nothing")
         return self
 

@@ -6,7 +6,8 @@ and test, only the *joint* distribution differs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from spectral_tutorial.reading import ConfigError, resolve_callable, show
 from spectral_tutorial.sections import (
+    Combination,
     CombinationDistribution,
     Distribution,
     FunctionDistribution,
@@ -162,3 +164,31 @@ def complete(splits: Mapping[str, Split]) -> dict[str, Split]:
     }
     standard = {name: splits.get(name) or added[name] for name in ("train", "val", "test", "oracle_train")}
     return standard | dict(splits)
+
+
+def many(n: int) -> int:
+    """Return how many spectra a network at the limit is shown in the place of n: four times as many, up to 16,384."""
+    return max(n, min(4 * n, 16_384))
+
+
+def added(splits: Mapping[str, Split], labels: Sequence[str], held_out: tuple[str, str]) -> dict[str, Split]:
+    """Splits that only some methods learn from, beside those that :func:`complete` returns.
+
+    The held-out combination; as much of ``oracle_train`` as :func:`many` says; pairs of lines that are not held out.
+    """
+    train, oracle = splits["train"], splits["oracle_train"]
+    pairs = [pair for pair in combinations(labels, 2) if set(pair) != set(held_out)]
+    some = pairs[:: max(1, len(pairs) // 10)][:10]  # evenly spaced, so that every kind of line is among them
+
+    def equally(chosen: Sequence[tuple[str, str]]) -> Split:
+        held = tuple(Combination(components=pair) for pair in chosen)
+        distribution = CombinationDistribution(type="component_combinations", combinations=held)
+        return Split(n_samples=max(1, train.n_samples // 4), distribution=distribution)
+
+    found = {
+        "combinations": Split(n_samples=train.n_samples, distribution=splits["test"].distribution),
+        "many_combinations": Split(n_samples=many(train.n_samples), distribution=oracle.distribution),
+    }
+    if pairs:  # a world of two lines has no other
+        found |= {"some_pairs": equally(some), "all_pairs": equally(pairs)}
+    return found

@@ -26,7 +26,7 @@ from spectral_tutorial import analysis, cores, data, digests, methods, models, s
 from spectral_tutorial.config import Config
 from spectral_tutorial.data import InputTransform, MissingSpectraError, Room, Spectra
 from spectral_tutorial.folder import open_folder
-from spectral_tutorial.methods import COMPOSED, Network, Task, get_estimator, get_method, get_network
+from spectral_tutorial.methods import COMPOSED, RECOMBINED, Network, Task, get_estimator, get_method, get_network
 from spectral_tutorial.models import State
 from spectral_tutorial.physics import World
 from spectral_tutorial.reading import config_error, resolve_callable, show
@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 
 KEPT_SPECTRA = 4096
 """Spectra of a split whose predictions are kept; errors are measured on all of them."""
+
+MADE_AGAIN = (RECOMBINED, "many_combinations")
+"""Large splits, never written down: what they are made of brings them back."""
 
 SEEDS_AT_ONCE = 16
 """Networks trained in one batch: more would not be faster and would need more memory."""
@@ -111,7 +114,7 @@ class Stages:
     def _spectra(self, split: str, data_seed: int) -> Spectra:
         """Return a split's spectra: mapped from their files, or made again where they are not kept."""
         stage = self._spectra_stage(split, data_seed)
-        if data_seed not in self._kept:
+        if data_seed not in self._kept or split in MADE_AGAIN:
             if stage.fingerprint not in self._in_memory:
                 room: Room = lambda _, *of: store.create_array(self.directory, None, *of)  # noqa: E731
                 self._in_memory[stage.fingerprint] = self._generate(split, data_seed, room)
@@ -131,6 +134,8 @@ class Stages:
         made_of: list[Any]
         if split == COMPOSED:
             made_of = [self._spectra_stage("train", data_seed).fingerprint, self.reported, LIBRARIES]
+        elif split == RECOMBINED:
+            made_of = [self._fit_made_of("decoder", data_seed), self._choice_stage("decoder").fingerprint]
         else:
             if split not in self._described:
                 self._described[split] = _plain(self._split(split))
@@ -148,13 +153,17 @@ class Stages:
 
     @cached_property
     def _added(self) -> dict[str, Split]:
-        return methods.added_splits(self.config, self._splits)
+        return splits.added(self._splits, self.config.spectra.labels, self.reported)
 
     def _generate(self, split: str, data_seed: int, room: Room) -> Spectra:
         """Make spectra anew, in arrays that `room` gives."""
-        if split == COMPOSED:
-            train, rng = self._spectra("train", data_seed), data.stream(data_seed, "train", COMPOSED)
-            made = data.compose(train, *self.reported, len(train) // 4, rng)
+        if split in (COMPOSED, RECOMBINED):
+            train, rng = self._spectra("train", data_seed), data.stream(data_seed, "train", split)
+            if split == COMPOSED:
+                made = data.compose(train, *self.reported, len(train) // 4, rng)
+            else:
+                task = self._task("decoder", data_seed)
+                made = methods.recombined(task, get_estimator("decoder").fit(task, **self._settings("decoder")), rng)
             for name in data.ROW_ARRAYS:
                 array = getattr(made, name)
                 room(name, array.shape, array.dtype)[:] = array
@@ -208,7 +217,7 @@ class Stages:
         settings = get_network(name).settings(self.config)
         train, val = self._learned_from(name, data_seed), self._spectra(analysis.ID_SPLIT, data_seed)
         transform = InputTransform(settings.input_transform).fit(train.flux)
-        train_set, val_set = self._tensors(transform, train), self._tensors(transform, val)
+        sets = [self._tensors(transform, spectra) for spectra in (train, val)]
         log.info("data seed %d: training %s, seeds %s", data_seed, name, ", ".join(map(str, stages)))
         with ExitStack() as stack:
             folders = [stack.enter_context(stage.write()) for stage in stages.values()]
@@ -218,15 +227,8 @@ class Stages:
                 bar.total = total
                 bar.update()
 
-            history = training.train(
-                settings,
-                self.builder(settings),
-                train_set,
-                val_set,
-                seeds=list(stages),
-                on_checkpoint=partial(store.write_checkpoint, folders),
-                on_step=advance,
-            )
+            keep, build = partial(store.write_checkpoint, folders), self.builder(settings)
+            history = training.train(settings, build, *sets, seeds=[*stages], on_checkpoint=keep, on_step=advance)
             for place, folder in enumerate(folders):
                 losses = {"train_loss": history.train_loss[place], "val_loss": history.val_loss[place]}
                 table = pd.DataFrame({"step": history.step, "epoch": history.epoch, **losses})
@@ -290,7 +292,8 @@ class Stages:
         if choose is None:
             return None
         stage = self._choice_stage(method)
-        with self._folder.pending([stage], "run_analysis") as todo:
+        flag = "run_analysis" if self.config.meta.run_analysis else "run_training"  # networks may learn from a decoder
+        with self._folder.pending([stage], flag) as todo:
             if todo:
                 log.info("choosing the settings of %s", method)
                 tried = choose(self._task(method, self.config.meta.data_seed[0]))

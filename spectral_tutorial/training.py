@@ -10,6 +10,7 @@ Axes: ``S`` seeds and ``C`` checkpoints first, then ``N`` or ``B`` spectra, ``W`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +36,13 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 """Of prediction and truth, element by element."""
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
+}
+"""The learning rate, in units of the one that is configured, after a share of the steps."""
 
 LOG_CHECKPOINTS = 24
 """Checkpoints after step 0 that ``checkpoint_by: log`` asks for; the first few coincide and are merged."""
@@ -114,10 +122,10 @@ def train(
     forward = models.stacked(model.train(), state, n_bins, [generator(seed, "loop") for seed in seeds])
     optimizer = _optimizer(config, model, state)
     loss_of, draw_masks = LOSSES[config.loss_function], dropout_masks(model, seeds)
+    occurs = (targets != 0).any(dim=0)  # (L,)
     steps_per_epoch = -(-len(inputs) // config.batch_size)
     total = config.epochs * steps_per_epoch
     checkpoints = checkpoint_steps(config, total)
-    kept = partial(Tensor.to, device="cpu", copy=True, memory_format=torch.contiguous_format)
     train_losses, val_losses = [], []
     recent, n_recent = torch.full((len(seeds),), torch.nan, device=device), 1
 
@@ -127,14 +135,17 @@ def train(
             val_losses.append(_mean_loss(loss_of, forward, state, val_inputs, val_targets))
             train_losses.append(recent / n_recent)
             recent, n_recent = torch.zeros_like(recent), 0
-            on_checkpoint(step, {name: kept(tensor.detach()) for name, tensor in state.items()})
+            on_checkpoint(step, {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()})
         if step == total:
             break
         model.train()
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * SCHEDULES[config.schedule](step / total)
         x, y = F.embedding(rows, inputs), F.embedding(rows, targets)  # (S, B, W), (S, B, L)
-        losses = loss_of(forward({**state, **draw_masks(rows)}, x), y).mean(dim=(1, 2))  # (S,)
+        errors = loss_of(forward({**state, **draw_masks(rows)}, x), y)  # (S, B, L)
+        losses = errors.mean(dim=(1, 2))  # (S,); a seed's weights appear in its own term only
         optimizer.zero_grad()
-        losses.sum().backward()  # a seed's weights appear in its own term only
+        (balanced(errors, occurs) if config.loss_weights == "inverse_error" else losses).sum().backward()
         optimizer.step()
         recent += losses.detach() * rows.shape[1]
         n_recent += rows.shape[1]
@@ -142,6 +153,17 @@ def train(
 
     by_seed = (torch.stack(losses, dim=1).cpu().double().numpy() for losses in (train_losses, val_losses))
     return History(tuple(seeds), np.array(checkpoints), np.array(checkpoints) / steps_per_epoch, *by_seed)
+
+
+def balanced(errors: Tensor, occurs: Tensor) -> Tensor:
+    r"""Objective ``(S,)`` to which every component that occurs gives equally much, however small its error is.
+
+    Of errors ``(S, B, L)``, each component's mean :math:`e_k` is divided by what it is now, a constant to the gradient:
+    the gradient is that of :math:`\sum_k \log e_k`, the likelihood of L errors of unknown variances (Kendall, Gal &
+    Cipolla 2018). Components that never occur, where `occurs` ``(L,)`` is false, are soon known and keep the weight 1.
+    """
+    means = errors.mean(dim=1)
+    return (means * torch.where(occurs, 1.0 / means.detach(), 1.0)).mean(dim=1)
 
 
 def fit(
@@ -201,11 +223,7 @@ def _optimizer(config: TrainingConfig, model: nn.Module, state: State) -> torch.
     whole: list[Tensor] = []
     ragged: list[Tensor] = []
     for name in (name for name, parameter in model.named_parameters() if parameter.requires_grad):
-        # In memory (in, out), the backward pass gives gradients as they lie and copies nothing: a third of the time.
-        # Networks of a person's own may rely on the usual order.
-        transposed = type(model) in models.STACKED and state[name].dim() == 3
-        leaf = (state[name].mT.contiguous() if transposed else state[name]).requires_grad_()
-        state[name] = leaf.mT if transposed else leaf
+        leaf = state[name].requires_grad_()
         # The fused update rounds the numbers at the end of a tensor that fill no register in another way than the rest.
         # Only where no seed has any does a seed's result not depend on how many are beside it.
         (ragged if leaf[0].numel() % REGISTER else whole).append(leaf)

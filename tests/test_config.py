@@ -300,7 +300,7 @@ ONE_KEY = [
     (TRAINING, "dropout_rate: 0.0", "dropout_rate: 1",
      ["dropout_rate: found 1; expected a number less than 1"]),
     (TRAINING, "model_type: mlp", "model_type: rnn",
-     ["model_type: found 'rnn'; expected mlp, cnn, linear or"]),
+     ["model_type: found 'rnn'; expected mlp, averaging_mlp, cnn, linear or"]),
     (TRAINING, "model_type: mlp", "model_type: 'collections:No'",
      ["model_type: found 'collections:No', which is not"]),
     (TRAINING, "model_type: mlp", "model_type: 'no_such:No'",

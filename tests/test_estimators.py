@@ -411,6 +411,28 @@ def test_the_decoder_says_which_kind_of_spectrum_is_missing() -> None:
             LogAdditiveDecoder().fit(train.flux[rows], y[rows])
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-12])
+def test_what_a_decoder_recombines_is_what_it_learned(unit: float) -> None:
+    """Read again, the made spectra show the abundances they were made of, both lines together among them."""
+    train = spectra("train", n=1024)
+    flux, y = (train.flux * unit).astype(np.float32), train.of(*PAIR)
+    decoder = LogAdditiveDecoder().fit(flux, y)
+    made, abundance, noise = decoder.recombine(flux, y, 600, np.random.default_rng(5))
+    again = decoder.recombine(flux, y, 600, np.random.default_rng(5))
+    assert all(np.array_equal(a, b) for a, b in zip((made, abundance, noise), again, strict=True))
+    assert made.dtype == np.float32
+    assert made.shape == (600, 1024)
+    both = (abundance > 0).all(axis=1)
+    assert 0.18 < both.mean() < 0.32
+    assert {*abundance[:, 0]} <= {*y[:, 0]}
+    found = decoder.invert(made).theta
+    exact = decoder.model_.flux(np.hstack([found[:, :1], abundance])) * decoder.flux_unit_
+    np.testing.assert_allclose((made / exact - 1).std(axis=1), noise, rtol=0.15)
+    quiet = noise < 0.03
+    np.testing.assert_allclose(found[quiet, 1:], abundance[quiet], atol=0.12)
+    assert {*np.round(noise, 12)} <= {*np.round(decoder.recombine(flux, y, 40_000, np.random.default_rng(6))[2], 12)}
+
+
 def test_a_choice_depends_on_train_and_val_and_on_nothing_of_the_test() -> None:
     """Whatever labels the test has, and in whatever order its spectra come, each is read as before."""
     train, val, test = spectra("train", n=600), spectra("val", n=256), spectra("test", n=128)

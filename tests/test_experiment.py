@@ -59,7 +59,7 @@ def expected_files(
     arrays = ("flux.npy", "abundance.npy", "temperature.npy", "noise_level.npy", "status.json")
     configs = ("meta_config", "synthetic_spectra", "data_distribution", "training", "analysis")
     tables = ("trajectory.csv", "seed_status.csv", "status.json", "predictions-val.npy", "predictions-test.npy")
-    shown = ("combinations", "some_pairs", "all_pairs", "composed")
+    shown = ("combinations", "some_pairs", "all_pairs", "composed")  # the large splits are not written down
     files = {f"configs/{name}.yaml" for name in configs} | {"configs/versions.json", "configs/published.json"}
     files |= {f"analysis/{name}.csv" for name in ("trajectory_data", "seed_status", "gap_report", "ratio_by_noise")}
     files |= {f"plots/{name}.png" for name in PLOTS} | {
@@ -84,7 +84,7 @@ def test_a_run_leaves_exactly_the_documented_files(small_run: Path) -> None:
     left = {int(name[-18:-12]) for name in names if name.startswith("runs/seed-123/data-42/network/step-")}
     assert {0, 1, 8} <= left <= set(range(9))
     steps = {"network": sorted(left), "oracle": sorted(left), "fooled": [0, 3, 6, 9, 12]}
-    steps |= {name: [0, 8] for name in INTERVENTIONS}
+    steps |= {name: [0, 64 if name.startswith("limit") else 8] for name in INTERVENTIONS}
     assert names == expected_files(("train", "val", "test", "oracle_train"), steps)
     assert set(DRAWN) == PLOTS
     assert all((exp / f"plots/{name}.png").stat().st_size > 5000 for name in PLOTS)
@@ -217,6 +217,43 @@ def test_interventions_differ_in_what_they_say(small: Experiment) -> None:
     assert METHODS["network_flux"].settings(small.config).input_transform == "standardize"
 
 
+def test_networks_at_the_limit_learn_from_all_combinations_equally_often(small: Experiment) -> None:
+    """One from true spectra, one from what a decoder makes of single lines: abundances, noise and continua of train."""
+    train, both = small.data("train"), small.world.index(small.reported)
+    for name in ("limit", "limit_oracle"):
+        learned = small._learned_from(name, 42)
+        assert len(learned) == 4 * len(train)
+        present = learned.abundance > 0
+        assert not np.delete(present, both, axis=1).any()
+        kinds = np.bincount(present[:, both] @ [1, 2], minlength=4)
+        assert (np.abs(kinds / len(learned) - 0.25) < 0.08).all()
+    made = small.data("recombined")
+    assert np.isnan(made.temperature).all()
+    for column in both:
+        assert set(made.abundance[:, column]) <= set(train.abundance[:, column])
+    lowest, highest = np.quantile(train.noise_level, [0, 1])
+    assert 0.7 * lowest < made.noise_level.min() < made.noise_level.max() < 1.4 * highest
+    brightness = [np.sort(spectra.flux.mean(axis=1)) for spectra in (made, train)]
+    assert 0.8 < np.median(brightness[0]) / np.median(brightness[1]) < 1.2
+    assert not (small.directory / "data" / "seed-42" / "recombined").exists()
+
+
+def test_a_network_at_the_limit_is_trained_where_nothing_of_the_combination_is_to_be_had(
+    small: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, own = [], Experiment._spectra
+
+    def spectra(self: Experiment, split: str, data_seed: int) -> Any:
+        asked.append(split)
+        return own(self, split, data_seed)
+
+    monkeypatch.setattr(Experiment, "_spectra", spectra)
+    alone = Experiment.from_yaml(write_experiment(tmp_path))
+    history = alone.train("limit")
+    assert set(asked) == {"train", "val", "recombined"}
+    pd.testing.assert_frame_equal(history, small.train("limit"))
+
+
 def test_what_an_experiment_has_no_spectra_for_is_left_out_and_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,7 +267,7 @@ def test_what_an_experiment_has_no_spectra_for_is_left_out_and_named(
     experiment = Experiment.from_yaml(write_experiment(tmp_path, files))
     report = experiment._analyze_all(everything=True)
     missing = set(METHODS) - set(report["method"])
-    assert missing == {"composed", "decoder", "decoder_flat", "some_pairs", "all_pairs"}
+    assert missing == {"composed", "decoder", "decoder_flat", "limit", "some_pairs", "all_pairs"}
     assert all(f"{name} is left out: " in caplog.text for name in missing)
 
 

@@ -40,6 +40,17 @@ def test_the_cnn_takes_at_most_a_million_multiply_adds_a_spectrum() -> None:
     assert sum(counts) == pytest.approx(200_000, rel=0.01), "as its docstring says"
 
 
+def test_an_averaging_network_is_one_of_the_means_of_four_bins() -> None:
+    """Of ten bins the last mean has two. Alone as well as stacked."""
+    network, inner = models.AveragingMLP(10, 2, hidden_dims=(5,), activation="gelu"), MLP(3, 2, (5,), activation="gelu")
+    inner.load_state_dict(network.state_dict())
+    x = torch.randn(7, 10)
+    means = torch.stack([x[:, :4].mean(1), x[:, 4:8].mean(1), x[:, 8:].mean(1)], dim=1)
+    torch.testing.assert_close(network(x), inner(means))
+    state = {name: tensor[None] for name, tensor in network.state_dict().items()}
+    torch.testing.assert_close(models.predict(network, state, x)[0], inner(means))
+
+
 def test_a_linear_network_obeys_superposition() -> None:
     network = models.Linear(32, 4)
     x, y, zero = torch.randn(1, 32), torch.randn(1, 32), torch.zeros(1, 32)

@@ -17,7 +17,7 @@ import torch
 from helpers import REPOSITORY, small_experiment, write_experiment
 
 import spectral_tutorial
-from spectral_tutorial import Experiment, cli, methods, store
+from spectral_tutorial import Experiment, cli, methods, splits, store
 from spectral_tutorial.config import Config, ConfigError, load
 from spectral_tutorial.reading import parse, plain, resolve_path, wrong_name
 from spectral_tutorial.sections import RESERVED_SPLITS
@@ -127,8 +127,8 @@ def test_names_of_splits_that_collide(tmp_path: Path, names: list[str], message:
 
 
 def test_reserved_are_the_splits_that_the_package_adds(config: Config) -> None:
-    added = methods.added_splits(config, config.distribution.splits)
-    assert {*added, methods.COMPOSED} == set(RESERVED_SPLITS)
+    added = splits.added(splits.complete(config.distribution.splits), config.spectra.labels, config.reported)
+    assert {*added, methods.COMPOSED, methods.RECOMBINED} == set(RESERVED_SPLITS)
 
 
 def test_names_of_variations_that_collide(tmp_path: Path) -> None:

@@ -386,6 +386,11 @@ def test_a_stage_that_is_off_says_what_is_missing(tmp_path: Path, flag: str, ask
     assert not (tmp_path / "exp" / place).exists()
 
 
+def test_a_network_that_learns_from_a_decoder_is_trained_where_nothing_is_analyzed(tmp_path: Path) -> None:
+    meta = with_flags(tmp_path / "meta_config.yaml", run_analysis=False)
+    assert Experiment.from_yaml(meta).train("limit")["val_loss"].notna().all()
+
+
 def test_a_stage_that_is_off_is_used_after_an_edit_of_the_code_with_a_warning(
     finished: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -56,6 +56,12 @@ def plain_loop(config: TrainingConfig, task: tuple[Pair, Pair], seed: int, build
     order, dropout = (training.generator(seed, purpose) for purpose in ("order", "dropout"))
     make = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}[config.optimizer]
     optimizer = make(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    total = config.epochs * -(-len(task[0][0]) // config.batch_size)
+    rate = {
+        "constant": lambda: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0),
+        "linear": lambda: torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total),
+        "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total),
+    }[config.schedule]()
     criterion = {"mse": nn.MSELoss, "mae": nn.L1Loss, "huber": nn.HuberLoss}[config.loss_function]()
     inputs, targets = task[0]
     for _ in range(config.epochs):
@@ -64,8 +70,13 @@ def plain_loop(config: TrainingConfig, task: tuple[Pair, Pair], seed: int, build
                 keep = torch.rand(len(rows), *layer.features, generator=dropout) >= layer.rate
                 layer.mask = keep.float() / (1 - layer.rate)
             optimizer.zero_grad()
-            criterion(network(inputs[rows]), targets[rows]).backward()
+            if config.loss_weights == "equal":
+                criterion(network(inputs[rows]), targets[rows]).backward()
+            else:
+                columns = zip(network(inputs[rows]).T, targets[rows].T, strict=True)
+                torch.stack([criterion(*column).log() for column in columns]).mean().backward()
             optimizer.step()
+            rate.step()
     return network.eval()
 
 
@@ -77,6 +88,8 @@ def plain_loop(config: TrainingConfig, task: tuple[Pair, Pair], seed: int, build
         {"optimizer": "adam", "loss_function": "huber"},
         {"optimizer": "sgd", "learning_rate": 0.05, "loss_function": "mae"},
         {"model_type": "cnn", "dropout_rate": 0.2},
+        {"schedule": "linear", "loss_weights": "inverse_error"},
+        {"schedule": "cosine", "loss_function": "huber", "loss_weights": "inverse_error"},
     ],
     ids=str,
 )
@@ -96,6 +109,39 @@ def test_the_stacked_loop_equals_a_plain_loop(task: tuple[Pair, Pair], changes: 
         if config.loss_function == "mse":
             expected = ((network(inputs) - targets) ** 2).mean().item()
             assert history.val_loss[place, -1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_schedule_takes_the_rate_from_the_one_configured_toward_0(
+    task: tuple[Pair, Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three steps an epoch, four epochs: twelve rates, the first as configured."""
+    rates: list[float] = []
+
+    class Noting(torch.optim.SGD):
+        def step(self, *args: Any) -> None:  # type: ignore[override]
+            rates.append(self.param_groups[0]["lr"])
+            super().step(*args)
+
+    monkeypatch.setitem(training.OPTIMIZERS, "sgd", Noting)
+    steps = np.arange(12) / 12
+    expected = {"constant": np.ones(12), "linear": 1 - steps, "cosine": 0.5 + 0.5 * np.cos(np.pi * steps)}
+    assert expected.keys() == training.SCHEDULES.keys()
+    for name, shares in expected.items():
+        rates.clear()
+        run(training_config(optimizer="sgd", epochs=4, learning_rate=0.04, schedule=name), task, SEEDS[:2])
+        np.testing.assert_allclose(rates, 0.04 * shares, rtol=1e-12)
+
+
+def test_balanced_errors_have_the_gradient_of_the_mean_of_their_logarithms() -> None:
+    """A component that never occurs keeps the weight 1, however small its error; seeds do not mix."""
+    generator = torch.Generator().manual_seed(1)
+    errors = (torch.rand(2, 5, 3, generator=generator) * torch.tensor([1.0, 1e-3, 1e-6])).requires_grad_()
+    objective = training.balanced(errors, torch.tensor([True, True, False]))
+    (ours,) = torch.autograd.grad(objective.sum(), errors)
+    means = errors.mean(dim=1)
+    plain = (means[:, :2].log().sum() + means[:, 2].sum()) / 3
+    torch.testing.assert_close(ours, torch.autograd.grad(plain, errors)[0])
+    torch.testing.assert_close(objective.detach(), (2 + means[:, 2].detach()) / 3)
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,10 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.extmath import randomized_svd
 from sklearn.utils.validation import check_is_fitted
 
-from spectral_tutorial.data import LOG_FLOOR, MissingSpectraError, flux_unit
+from spectral_tutorial.data import LOG_FLOOR, MissingSpectraError, chunks, flux_unit
 from spectral_tutorial.estimators.checking import check_both, check_flux
-from spectral_tutorial.estimators.inversion import LEAST_VARIANCE, Array, Inversion, bin_scatter, invert, solve
+from spectral_tutorial.estimators.inversion import BLOCK, LEAST_VARIANCE, Array, Inversion, bin_scatter, invert, solve
+from spectral_tutorial.physics import add_noise
 
 FREEDOM = 0.5
 """How far beyond the training range a search may go, in units of that range."""
@@ -282,15 +283,46 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         components is always absent, a decoder that overfits and so reads absent components as exactly 0 looks better
         than the Cramér-Rao bound, and pays for it on combinations.
         """
+        flux, _, mean = self._explained(X, y)
+        variance = np.square(flux / mean - 1.0).mean(axis=1)
+        return -0.5 * mean.shape[1] * np.log(variance) - np.log(mean).sum(axis=1) - self.n_continuum
+
+    def recombine(
+        self, X: ArrayLike, y: ArrayLike, count: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], Array, Array]:
+        """Make spectra with any components together, out of what the learned forward model finds in given ones.
+
+        Each has the continuum coordinates of one spectrum and the noise level of another, both drawn by `rng`; every
+        component is there or not by the toss of a coin, whatever the others do, with the abundance of a spectrum that
+        holds it. The noise is drawn anew.
+
+        Returns
+        -------
+        flux : array, shape (count, W), float32
+        abundance : array, shape (count, K)
+        noise_level : array, shape (count,)
+        """
+        a = np.asarray(y, float).reshape(len(np.asarray(X)), -1)
+        flux, z, mean = self._explained(X, a)
+        noise = np.sqrt(np.square(flux / mean - 1.0).mean(axis=1))
+        continuum, noise = z[rng.integers(len(z), size=count)], noise[rng.integers(len(z), size=count)]
+        abundance = np.stack([rng.choice(column[column != 0], count) for column in a.T], axis=1)
+        abundance *= rng.integers(0, 2, abundance.shape)
+        made = np.empty((count, mean.shape[1]), np.float32)
+        for rows in chunks(count, BLOCK):
+            exact = self.model_.flux(np.hstack([continuum[rows], abundance[rows]]))
+            made[rows] = add_noise(exact, noise[rows], rng) * self.flux_unit_
+        return made, abundance, noise
+
+    def _explained(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray, Array, Array]:
+        """Flux in the model's unit, its continuum coordinates, the abundances known, and the model's flux for these."""
         check_is_fitted(self)
         flux = self._in_unit(X)
         log_flux, _ = _straight_log(flux)
         a, z = np.asarray(y, float).reshape(len(log_flux), -1), self.invert(X).theta[:, : self.n_continuum]
         for _ in range(3):
             z = np.clip(_locate(self.model_, log_flux, z, a), *self._z_range)
-        mean = self.model_.flux(np.hstack([z, a]))
-        variance = np.square(flux / mean - 1.0).mean(axis=1)
-        return -0.5 * mean.shape[1] * np.log(variance) - np.log(mean).sum(axis=1) - self.n_continuum
+        return flux, z, self.model_.flux(np.hstack([z, a]))
 
     def _in_unit(self, X: ArrayLike) -> NDArray:
         flux = check_flux(self, X)

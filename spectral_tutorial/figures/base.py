@@ -41,6 +41,8 @@ BOUND_LINE: dict[str, Any] = {"color": DARK, "linestyle": (0, (2.4, 1.2)), "line
 METHOD_LOOKS = {
     "network": ("#D55E00", "o"),
     "oracle": ("#009E73", "o"),
+    "limit": ("#D55E00", "s"),
+    "limit_oracle": ("#009E73", "X"),
     "observer": ("#009E73", "P"),
     "observer_oracle": ("#56B4E9", "P"),
     "ridge_flux": (MUTED, "v"),
