@@ -35,7 +35,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 
-LOG_CHECKPOINTS = 24
+LOG_CHECKPOINTS = 16
 """Checkpoints after step 0 that ``checkpoint_by: log`` asks for; the first few coincide and are merged."""
 
 REGISTER = 16
