@@ -86,8 +86,8 @@ def make_everything(pair, names):
 
 
 def make_more(pair, names):
-    keys = list(itertools.product((10, 100, 1000), ("[8]", names.get("group", "$h$")), pair, ("val", "test")))
-    table = pd.DataFrame(keys, columns=["spectra", "hidden", "component", "split"])
+    keys = list(itertools.product(("[8]", names.get("group", "$h$")), (10, 100, 1000), pair, ("val", "test")))
+    table = pd.DataFrame(keys, columns=["hidden", "spectra", "component", "split"])
     error = np.random.default_rng(3).uniform(1e-4, 0.3, len(table))
     return table.assign(mse_median=error, mse_low=error / 1.2, mse_high=error * 1.3)
 

@@ -137,20 +137,21 @@ def more_data(
 ) -> Figure:
     """Draw the errors of networks, ID and OOD, against how many spectra they learned from: a panel a component.
 
-    `table` has columns spectra, hidden (units: a line style each), component, split, mse_low, mse_median and mse_high.
-    `aims` are errors by component and split that the networks' are held against, those of the ideal observer.
+    `table` is that of a sweep whose first axis is hidden units (a line style each) and whose second is the number of
+    spectra. `aims` are errors by component and split that the networks' are held against, those of the ideal observer.
     """
-    table = base.positive(table, "mse_low", "mse_median", "mse_high").sort_values("spectra", kind="stable")
-    lines = dict(zip(table["hidden"].unique(), cycle(STROKES), strict=False))
+    units, spectra = table.columns[:2]
+    table = base.positive(table, "mse_low", "mse_median", "mse_high").sort_values(spectra, kind="stable")
+    lines = dict(zip(table[units].unique(), cycle(STROKES), strict=False))
     figure, (panels,) = base.panels(3.6, columns=len(components))
     ends: list[list[Any]] = [[] for _ in components]
     for (k, component), split in product(enumerate(components), ("val", "test")):
         part, color = table[(table["component"] == component) & (table["split"] == split)], base.split_color(split)
         panels[k].axhline(aims[component, split], color=color, zorder=1, **AIM)
-        panels[k].vlines(part["spectra"], part["mse_low"], part["mse_high"], color=color, linewidth=1.0, alpha=0.6)
+        panels[k].vlines(part[spectra], part["mse_low"], part["mse_high"], color=color, linewidth=1.0, alpha=0.6)
         for hidden, line in lines.items():
-            run = part[part["hidden"] == hidden]
-            panels[k].plot(run["spectra"], run["mse_median"], color=color, linestyle=line, linewidth=2.0)
+            run = part[part[units] == hidden]
+            panels[k].plot(run[spectra], run["mse_median"], color=color, linestyle=line, linewidth=2.0)
         ends[k].append((run["mse_median"], base.split_name(split), color))
         panels[k].set(title=base.name(component, names), xlabel="training spectra, each seen once")
     base.log_scale(panels, "x", "y")
