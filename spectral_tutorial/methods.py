@@ -23,6 +23,9 @@ from spectral_tutorial.reading import config_error, one_of, show
 from spectral_tutorial.sections import CombinationDistribution, TrainingConfig
 from spectral_tutorial.splits import LEARNED_FROM, complete, draw_abundance, many
 
+ENDS: Mapping[str, Any] = {"checkpoint_by": "ratio", "checkpoint_ratio": 1.0}
+"""Settings of a network that is looked at where its training begins and where it ends."""
+
 ORIGINAL_TRAINING: Mapping[str, Any] = {
     "model_type": "mlp",
     "hidden_dims": [128, 64],
@@ -34,8 +37,7 @@ ORIGINAL_TRAINING: Mapping[str, Any] = {
     "batch_size": 64,
     "learning_rate": 1e-3,
     "weight_decay": 1e-4,
-    "checkpoint_by": "ratio",
-    "checkpoint_ratio": 0.25,  # the original kept twenty; these runs are looked at for where they end
+    **ENDS,  # the original kept twenty checkpoints
 }
 """Training settings of the tutorial that this one descends from."""
 
@@ -128,15 +130,18 @@ class Network(Method):
         Settings that differ from those of training.yaml.
     n_seeds : int, optional
         This many consecutive training seeds from the first configured one, in the place of those configured.
+    n_data_seeds : int, optional
+        At most this many of the configured data seeds, the first ones; all of them if not given.
     """
 
     training: Mapping[str, Any] | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     n_seeds: int | None = None
+    n_data_seeds: int | None = None
 
     def data_seeds(self, config: Config) -> tuple[int, ...]:
         """Data seeds over which it is measured."""
-        return config.meta.data_seed
+        return config.meta.data_seed[: self.n_data_seeds]
 
     def training_seeds(self, config: Config) -> tuple[int, ...]:
         """Training seeds over which it is measured."""
@@ -296,29 +301,30 @@ def _choose_decoder(task: Task) -> list[dict[str, Any]]:
     return sorted(tried, key=lambda row: -float(row["log_likelihood"]))
 
 
-def _intervention(
-    title: str, shown: Shown | None = None, told: str = SINGLE, split: str = "train", **changes: Any
-) -> Network:
-    """Make a network that is looked at where its training begins and where it ends."""
-    ends = {"checkpoint_by": "ratio", "checkpoint_ratio": 1.0}
-    return Network(split=split, shown=shown, changes={**changes, **ends}, n_seeds=5, title=title, told=told)
+def _intervention(title: str, changes: Mapping[str, Any] = ENDS, **given: Any) -> Network:
+    """Make a network of which only beginning and end are looked at."""
+    return Network(changes={**changes, **ENDS}, n_seeds=5, title=title, **given)
 
 
 METHODS: Mapping[str, Network | Estimator] = {
     "network": Network(core=True, title="network"),
-    "oracle": Network(split="oracle_train", core=True, title="network, 1 in 4 (oracle)", told=COMBINATION),
-    "fooled": Network(training=ORIGINAL_TRAINING, n_seeds=32, title="network, careless"),
-    "network_flux": _intervention("network on flux", input_transform="standardize"),
-    "dropout": _intervention("network with dropout", dropout_rate=0.1),
-    "some_pairs": _intervention("network, 10 other pairs", Shown("some_pairs"), PAIRS),
-    "all_pairs": _intervention("network, all other pairs", Shown("all_pairs"), PAIRS),
+    "oracle": Network(
+        split="oracle_train", changes=ENDS, core=True, title="network, 1 in 4 (oracle)", told=COMBINATION
+    ),
+    "fooled": Network(training=ORIGINAL_TRAINING, n_seeds=32, n_data_seeds=1, title="network, careless"),
+    "network_flux": _intervention("network on flux", {"input_transform": "standardize"}),
+    "dropout": _intervention("network with dropout", {"dropout_rate": 0.1}, n_data_seeds=1),
+    "some_pairs": _intervention("network, 10 other pairs", shown=Shown("some_pairs"), told=PAIRS, n_data_seeds=1),
+    "all_pairs": _intervention("network, all other pairs", shown=Shown("all_pairs"), told=PAIRS, n_data_seeds=1),
     **{
-        f"shown_{n}": _intervention(f"network, {n} shown", Shown("combinations", n), COMBINATION)
+        f"shown_{n}": _intervention(f"network, {n} shown", shown=Shown("combinations", n), told=COMBINATION)
         for n in (4, 16, 64, 256)
     },
-    "composed": _intervention("network, composed stars", Shown(COMPOSED), RULE),
-    "limit": _intervention("network at the limit", told=RULE, split=RECOMBINED, **LIMIT_TRAINING),
-    "limit_oracle": _intervention("its oracle", told=COMBINATION, split="many_combinations", **LIMIT_TRAINING),
+    "composed": _intervention("network, composed stars", shown=Shown(COMPOSED), told=RULE),
+    "limit": _intervention("network at the limit", LIMIT_TRAINING, split=RECOMBINED, told=RULE, n_data_seeds=1),
+    "limit_oracle": _intervention(
+        "its oracle", LIMIT_TRAINING, split="many_combinations", told=COMBINATION, n_data_seeds=1
+    ),
     "ridge_flux": Estimator(fit=partial(_ridge, log=False), title="linear, flux"),
     "ridge_log": Estimator(fit=partial(_ridge, log=True), title="linear, log flux"),
     "local": Estimator(fit=_local, title="windows at the lines", told=RULE),

@@ -44,7 +44,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 }
 """The learning rate, in units of the one that is configured, after a share of the steps."""
 
-LOG_CHECKPOINTS = 24
+LOG_CHECKPOINTS = 16
 """Checkpoints after step 0 that ``checkpoint_by: log`` asks for; the first few coincide and are merged."""
 
 REGISTER = 16

@@ -85,6 +85,13 @@ def make_everything(pair, names):
     return pd.DataFrame(rows, columns=["method", "component", "split", *ERRORS])
 
 
+def make_more(pair, names):
+    keys = list(itertools.product(("[8]", names.get("group", "$h$")), (10, 100, 1000), pair, ("val", "test")))
+    table = pd.DataFrame(keys, columns=["hidden", "spectra", "component", "split"])
+    error = np.random.default_rng(3).uniform(1e-4, 0.3, len(table))
+    return table.assign(mse_median=error, mse_low=error / 1.2, mse_high=error * 1.3)
+
+
 def make_ratios(pair, names):
     values = [60.0, 2.0, 1.1, 1.1, 90.0, 1.6, 4000.0, 1.3]
     groups, methods = ("c13 / c2", names.get("group", "$x$ / c4")), ("network", names.get("$decoder$", "$decoder$"))
@@ -137,6 +144,8 @@ def material(pair=PAIR, other=None):
         landmarks=LANDMARKS | ({other: 0.02} if other else {}),
         ratios=make_ratios(pair, names),
         shares=make_shares(pair, names),
+        more=make_more(pair, names),
+        aims={(label, split): error for label in pair for split, error in (("val", 4e-4), ("test", 0.27))},
         # one spectrum is undecided, one has no belief
         truth=np.array([[0.1, 0.8], [0.2, 0.9], [0.9, 0.1], [0.7, 0.3], [0.5, 0.5], [0.4, 0.4]]),
         belief=np.array([[0, 0.1, 0.9], [0, 0, 1], [0, 1, 0], [0, 0.8, 0.2], [0, 0.5, 0.5], [np.nan] * 3]),
@@ -169,6 +178,7 @@ def drawers(m):
         "training_curves": lambda: figures.training_curves(m.histories, STATUS),
         "seed_strip": lambda **k: figures.seed_strip(m.summary, **k),
         "drift": lambda **k: figures.drift(STEPS_APART, APART, **k),
+        "more_data": lambda **k: figures.more_data(m.more, m.aims, m.pair, **k),
         "gap": lambda **k: figures.gap(m.report, **k),
         "mse_trajectory": lambda **k: figures.mse_trajectory(
             m.trajectories, {"cost $1": (0.1, 0.2)}, status=STATUS, **k
@@ -507,6 +517,16 @@ def test_time_series_start_at_step_zero():
             assert drawn(ax, STEPS, wide.loc[[5, 7]].median())
         assert 0 in ax.get_xticks()
         assert ax.get_xlim()[0] < 0
+
+
+def test_more_data_draws_every_network_and_what_it_is_held_against():
+    figure = figure_of("more_data")
+    for ax, component in zip(figure.axes, PAIR, strict=True):
+        for (_, split), part in M.more[M.more["component"] == component].groupby(["hidden", "split"]):
+            assert drawn(ax, part["spectra"], part["mse_median"])
+            assert drawn(ax, [0, 1], [M.aims[component, split]] * 2)
+        assert len(ax.collections[0].get_segments()) == 6, "quartiles"
+    assert {r"hidden units \$h\$", "ideal observer"} <= set(words(figure))
 
 
 @pytest.mark.parametrize(("draw", "value"), [(figures.mse_trajectory, "mse"), (figures.slopes, "slope")])

@@ -14,8 +14,8 @@ import pytest
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 TOLERANCE = 0.3
-"""Rounding differs between processors and grows over a training; medians over eight seeds move by up to a fourth. Where
-seeds differ by more, the README's number may lie anywhere between their quartiles."""
+"""Rounding differs between processors and grows over a training; medians over networks move by up to a fourth. Where
+they differ by more, the README's number may lie anywhere between their quartiles."""
 
 
 def expected_numbers() -> dict[tuple[str, str], list[float]]:

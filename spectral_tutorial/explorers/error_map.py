@@ -183,6 +183,7 @@ def error_over_plane(experiment: Experiment, spectra: Spectra, name: str, step: 
 def _described(experiment: Experiment, title: str, name: str, step: int | None) -> dict[str, Any]:
     """Title, errors (ID, OOD) of both components, and the combinations among its training spectra."""
     table = analysis.live(experiment.trajectories(name), experiment.seed_status(name))
+    table = table[table["data_seed"] == experiment.config.meta.data_seed[0]]  # whose networks the map is of
     table = table[table["step"] == (table["step"].max() if step is None else step)]
     median = table.groupby(["component", "split"])["mse"].median()
     splits = (analysis.ID_SPLIT, analysis.OOD_SPLIT)

@@ -55,19 +55,18 @@ class TrajectoryPlayer(Explorer):
         predictions = experiment.predictions()
         rows = np.linspace(0, len(predictions.truth) - 1, min(SPECTRA, len(predictions.truth))).astype(int)
         truth, values = predictions.truth[rows], predictions.values[:, :, rows]
-        table = experiment.trajectories()
-        table = table[table["data_seed"] == experiment.config.meta.data_seed[0]]
-        ranks = extreme_seeds(experiment)
-        status = experiment.seed_status().set_index("training_seed")["status"].to_dict()
+        both, first = (experiment.trajectories(), experiment.seed_status()), experiment.config.meta.data_seed[0]
+        table, statuses = (part[part["data_seed"] == first] for part in both)
+        ranks, status = extreme_seeds(experiment), statuses.set_index("training_seed")["status"].to_dict()
         seeds = [{"seed": seed, "note": _note(ranks.get(seed), status[seed])} for seed in predictions.training_seeds]
-        first = table[table["training_seed"] == predictions.training_seeds[0]].drop_duplicates("step")
+        one = table[table["training_seed"] == predictions.training_seeds[0]].drop_duplicates("step")
         low, high = _domain(truth, values)
         errors = {split: _errors(table, split, predictions) for split in (analysis.ID_SPLIT, analysis.OOD_SPLIT)}
         return {
             "reported": describe_reported(experiment),
             "seeds": seeds,
             "steps": [int(step) for step in predictions.steps],
-            "epochs": [round(float(epoch), 3) for epoch in first["epoch"]],
+            "epochs": [round(float(epoch), 3) for epoch in one["epoch"]],
             "truth": np.round(truth, 3).tolist(),
             "domain": [low, high],
             "predictions": pack_range(values, low, high),

@@ -47,6 +47,7 @@ from spectral_tutorial.figures.spectra import (
 )
 from spectral_tutorial.figures.training import (
     drift,
+    more_data,
     mse_time_series,
     mse_trajectory,
     seed_strip,
@@ -66,6 +67,7 @@ __all__ = [
     "every_method",
     "gap",
     "marginals",
+    "more_data",
     "mse_time_series",
     "mse_trajectory",
     "noise_levels",

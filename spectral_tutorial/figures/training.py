@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from itertools import cycle, product
 from typing import Any, cast
 
 import numpy as np
@@ -22,6 +22,9 @@ from spectral_tutorial.figures.base import COMPONENT_COLORS, DARK, MUTED, STATUS
 
 RUN = ["method", "data_seed", "training_seed"]
 METHOD_LINES: dict[str, Any] = {"network": "-", "oracle": (0, (5, 1.5, 1, 1.5)), "fooled": (0, (1, 1.2))}
+
+STROKES: Sequence[Any] = ("-", (0, (4, 1.5)), (0, (1.5, 1)))
+AIM: dict[str, Any] = {"linewidth": 1.3, "linestyle": (0, (1, 2.5))}
 
 
 @base.styled
@@ -125,6 +128,39 @@ def slopes(
         base.note(ax, *place, f"{corner} {place}", offset=(0, 15 if place[1] else -15), ha="center")
     x_name, y_name = (base.name(label, names) for label in pair)
     ax.set(xlabel=f"slope for {x_name}", ylabel=f"slope for {y_name}", xmargin=0.09, ymargin=0.1)
+    return figure
+
+
+@base.styled
+def more_data(
+    table: pd.DataFrame, aims: Mapping[tuple[str, str], float], components: Sequence[str], names: base.Names = None
+) -> Figure:
+    """Draw the errors of networks, ID and OOD, against how many spectra they learned from: a panel a component.
+
+    `table` is that of a sweep whose first axis is hidden units (a line style each) and whose second is the number of
+    spectra. `aims` are errors by component and split that the networks' are held against, those of the ideal observer.
+    """
+    units, spectra = table.columns[:2]
+    table = base.positive(table, "mse_low", "mse_median", "mse_high").sort_values(spectra, kind="stable")
+    lines = dict(zip(table[units].unique(), cycle(STROKES), strict=False))
+    figure, (panels,) = base.panels(3.6, columns=len(components))
+    ends: list[list[Any]] = [[] for _ in components]
+    for (k, component), split in product(enumerate(components), ("val", "test")):
+        part, color = table[(table["component"] == component) & (table["split"] == split)], base.split_color(split)
+        panels[k].axhline(aims[component, split], color=color, zorder=1, **AIM)
+        panels[k].vlines(part[spectra], part["mse_low"], part["mse_high"], color=color, linewidth=1.0, alpha=0.6)
+        for hidden, line in lines.items():
+            run = part[part[units] == hidden]
+            panels[k].plot(run[spectra], run["mse_median"], color=color, linestyle=line, linewidth=2.0)
+        ends[k].append((run["mse_median"], base.split_name(split), color))
+        panels[k].set(title=base.name(component, names), xlabel="training spectra, each seen once")
+    base.log_scale(panels, "x", "y")
+    panels[0].set_ylabel("mean squared error")
+    for ax, named in zip(panels, ends, strict=True):
+        base.end_labels(ax, named)
+    handles = {f"hidden units {base.text(hidden)}": {"linestyle": line} for hidden, line in lines.items()}
+    looks = handles | {"ideal observer": AIM}
+    base.legend(figure, {name: Line2D([], [], color=DARK, **look) for name, look in looks.items()})
     return figure
 
 
