@@ -1,8 +1,7 @@
 """Many experiments from one file: a base experiment, a grid of changes, and one table that grows as results arrive.
 
 :func:`load` turns ``SWEEP.yaml`` into a :class:`Sweep`, with every cell of the grid checked before anything is
-computed. :meth:`Sweep.run` computes the cells that are not finished, in this process or on any executor. What it leaves
-in the sweep's folder stands in ``book/reference/sweeps.md``.
+computed. :meth:`Sweep.run` computes those that are not finished; ``book/reference/sweeps.md`` says what it leaves.
 """
 
 from __future__ import annotations
@@ -233,8 +232,8 @@ def _write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[str]]
 class Tables:
     """What is known of a sweep's cells, written down with each one that arrives; the folder's lock is held."""
 
-    def __init__(self, sweep: Sweep) -> None:
-        self.sweep = sweep
+    def __init__(self, sweep: Sweep, asked: Iterable[Cell]) -> None:
+        self.sweep, self.asked = sweep, {cell.digest for cell in asked}
         self.cells = {cell.digest: cell for cell in sweep.plan}  # two of the plan may be one and the same experiment
         self.reports = {digest: report for digest, cell in self.cells.items() if (report := cell.report()) is not None}
         self.failed: dict[str, Outcome] = {}
@@ -245,7 +244,7 @@ class Tables:
     def unfinished(self) -> list[Cell]:
         """Cells to compute, without those that fail whenever they are tried."""
         settled = {*self.reports, *(digest for digest, outcome in self.failed.items() if outcome.always)}
-        return [cell for digest, cell in self.cells.items() if digest not in settled]
+        return [cell for digest, cell in self.cells.items() if digest in self.asked - settled]
 
     def take(self, cell: Cell, outcome: Outcome | Exception) -> bool:
         """Write down what came of a cell; says whether it is finished."""
@@ -310,6 +309,7 @@ class Sweep:
         scheduler: str | None = None,
         *,
         executor: Executor | None = None,
+        only: Sequence[int] | None = None,
         progress: Callable[[int, int], None] = lambda finished, total: None,
     ) -> pd.DataFrame:
         """Compute what is not finished, and return the table; ConfigError, StoreError or ConnectionError say why not.
@@ -323,14 +323,15 @@ class Sweep:
             Address of a running Dask scheduler, whose workers are used instead.
         executor : Executor, optional
             Anything else that ``concurrent.futures`` calls so; it is not shut down.
+        only : sequence of int, optional
+            Places in `cells` of those to compute. The table holds whatever is finished, these and others.
         progress : callable
             Called with the number of finished cells and of all, at the start and with each that is finished.
         """
-        wanted = self.processes if workers is None else workers
-        if wanted < 0:
+        if (wanted := self.processes if workers is None else workers) < 0:
             raise config_error("workers", "", show(wanted), "a whole number of at least 0")
         with claimed(self.directory), ExitStack() as stack:
-            tables = Tables(self)
+            tables = Tables(self, self.plan if only is None else [self.plan[place] for place in only])
             done, total = len(tables.reports), len(tables.cells)
             log.info("%s: %d cells, %d of them finished", self.file, total, done)
             bar = stack.enter_context(tqdm(desc="sweep", initial=done, total=total, unit="cell", disable=None))
@@ -365,11 +366,10 @@ class Sweep:
 
     def seconds(self) -> dict[str, float]:
         """Return how long cells took that were computed for this sweep, by digest."""
-        try:
+        with suppress(OSError, ValueError, KeyError):
             table = pd.read_csv(self.directory / SECONDS, dtype={"cell": str, "seconds": float})
             return dict(zip(table["cell"], table["seconds"], strict=True))
-        except (OSError, ValueError, KeyError):
-            return {}
+        return {}
 
     def forecast(self) -> pd.DataFrame:
         """Say of every cell whether it is ``finished`` and how many ``seconds`` it takes; computes and writes nothing.

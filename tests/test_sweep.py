@@ -190,6 +190,17 @@ def test_another_grid_keeps_the_cells_that_it_shares(tmp_path: Path, computed: l
     assert table["training.learning_rate"].unique().tolist() == [3e-3, 5e-3]
 
 
+def test_a_few_cells_can_be_computed_alone(tmp_path: Path, computed: list[str], table: bytes) -> None:
+    found = sweep.load(write_sweep(tmp_path))
+    few = found.run(only=[1, -1])
+    assert computed == [f"pair comp6 + comp4, training.learning_rate {RATES[1]}", str(found.plan[3])]
+    assert few["pair"].unique().tolist() == ["comp6 + comp4", "comp1 + comp2"]
+    found.run()
+    assert len(computed) == N_CELLS
+    assert found.table.read_bytes() == table
+    assert len(found.run(only=[0])) == 2 * len(few), "what is finished stays in the table"
+
+
 def test_two_cells_that_are_one_experiment_are_computed_once(tmp_path: Path, computed: list[str]) -> None:
     same = {"pair": PAIRS[:1], "analysis.plot_config.x_component": ["comp6", 6]}  # the pair says it anyway
     same["analysis.plot_config.names"] = [{}, {"comp4": "narrow line"}]  # only shown in figures
