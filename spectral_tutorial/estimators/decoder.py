@@ -253,10 +253,21 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         r"""How well the learned forward model foretells spectra from their true abundances, shape ``(N,)``.
 
         Log likelihood of the flux, up to a constant, with each spectrum's noise level and continuum coordinates at
-        their best, less one for each coordinate that was free to adapt (Akaike's correction). This, on held-out
-        spectra, is what degrees should be chosen by. The error of the abundances should not: where one of two
-        components is always absent, a decoder that overfits and so reads absent components as exactly 0 looks better
-        than the Cramér-Rao bound, and pays for it on combinations.
+        their best, less one for each coordinate that was free to adapt (Akaike's correction).
+        """
+        theta, residual = self.explain(X, y)
+        variance, mean = np.square(residual).mean(axis=1), self.model_.flux(theta)
+        return -0.5 * mean.shape[1] * np.log(variance) - np.log(mean).sum(axis=1) - self.n_continuum
+
+    def explain(self, X: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+        """Explain spectra by their true abundances ``(N, K)``, their continuum coordinates at their best.
+
+        Returns
+        -------
+        array, shape (N, Q + K)
+            Coordinates and abundances.
+        array, shape (N, W)
+            What is left: flux over the model's flux, less 1.
         """
         check_is_fitted(self)
         flux = self._in_unit(X)
@@ -264,9 +275,8 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         a, z = np.asarray(y, float).reshape(len(log_flux), -1), self.invert(X).theta[:, : self.n_continuum]
         for _ in range(3):
             z = np.clip(_locate(self.model_, log_flux, z, a), *self._z_range)
-        mean = self.model_.flux(np.hstack([z, a]))
-        variance = np.square(flux / mean - 1.0).mean(axis=1)
-        return -0.5 * mean.shape[1] * np.log(variance) - np.log(mean).sum(axis=1) - self.n_continuum
+        theta = np.hstack([z, a])
+        return theta, flux / self.model_.flux(theta) - 1.0
 
     def _in_unit(self, X: ArrayLike) -> NDArray:
         flux = check_flux(self, X)
