@@ -31,7 +31,8 @@ def deviations(shipped: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
     differ by a factor of ``NETWORK``, that of another method and a bound by ``OTHER``.
     """
     keys = [*again][: again.columns.get_loc("split") + 1]  # the values of the grid, method, component, split
-    both = again.merge(shipped, "left", keys, suffixes=("", "_shipped"))
+    wanted = [*keys, "mse_median", "crlb"]
+    both = again[wanted].merge(shipped[wanted], "left", keys, suffixes=("", "_shipped"))
     trained = both["method"].map(lambda name: isinstance(methods.get_method(name), methods.Network))
     within = pd.Series(True, both.index)
     for column, most in (("mse_median", trained.map({True: NETWORK, False: OTHER})), ("crlb", OTHER)):
