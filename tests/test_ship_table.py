@@ -43,7 +43,7 @@ def file(tmp_path: Path) -> Path:
 
 SHIPPED_TABLES = sorted((REPOSITORY / "book" / "tables").glob("*.csv"))
 WEEKLY = {"pairs", "curve"}
-"""Sweeps that take an hour: the workflow computes them, in jobs of their own, and no test does."""
+"""Sweeps that take longer: the workflow computes them, in jobs of their own, and no test does."""
 
 
 @pytest.mark.parametrize("path", SHIPPED_TABLES, ids=lambda path: path.stem)
