@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import hashlib
 import json
@@ -387,7 +388,9 @@ def test_with_a_kernel_it_is_a_widget_and_in_a_book_it_is_html(
 ) -> None:
     live = figure(exp)
     assert live.comm is not None
-    assert "application/vnd.jupyter.widget-view+json" in live._repr_mimebundle_()[0]
+    data, _ = live._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")  # where no widgets are drawn
     monkeypatch.setenv(base.BOOK_VARIABLE, str(tmp_path))
     still = figure(exp)
     assert still.comm is None

@@ -81,7 +81,7 @@ def test_the_lock_of_the_book_is_a_part_of_the_whole_without_what_only_tests_nee
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("python", ["3.12", "3.13"])
+@pytest.mark.parametrize("python", ["3.12", "3.13", "3.14"])
 def test_every_pin_has_a_wheel_for_other_pythons(tmp_path: Path, python: str) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--no-deps", "--ignore-installed"]
     other = ["--target", str(tmp_path), "--python-version", python, "--only-binary", ":all:"]

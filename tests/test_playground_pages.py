@@ -1,17 +1,21 @@
-"""The playground in a browser, over file:// and without a network."""
+"""The playground in browsers, over file:// and without a network."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from accessibility import grave
+from firefox import NAMES, Firefox
 from helpers import IDLE
 from PIL import Image
 from test_playground import DIGITS, HOSTILE, SMALL, task
@@ -334,11 +338,96 @@ RUN = """([text, bytes, task]) => new Promise((done) => {
 })"""
 
 
-def test_the_digits_are_those_of_node(visit: Callable[..., Visit]) -> None:
+def in_a_worker() -> list[Any]:
+    """What `RUN` needs for a small run."""
     worker, kernels = (base._carried(base.HERE / name) for name in base.CARRIED["playground"].values())
-    asked = {"world": playground.DEFAULT_WORLD, **task(**SMALL)}
-    numbers = visit().page.evaluate(RUN, [worker, kernels, asked])
-    assert hashlib.sha256(np.array(numbers, "<f8").tobytes()).hexdigest() == DIGITS
+    return [worker, kernels, {"world": playground.DEFAULT_WORLD, **task(**SMALL)}]
+
+
+def digits(numbers: list[float]) -> str:
+    return hashlib.sha256(np.array(numbers, "<f8").tobytes()).hexdigest()
+
+
+def test_the_digits_are_those_of_node(visit: Callable[..., Visit]) -> None:
+    assert digits(visit().page.evaluate(RUN, in_a_worker())) == DIGITS
+
+
+# --- in Firefox -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
+    """Firefox; without it a test is skipped, or fails where browsers are required."""
+    give_up = pytest.fail if os.environ.get("SPECTRAL_TUTORIAL_REQUIRE_BROWSER") else pytest.skip
+    executable = next(filter(None, map(shutil.which, NAMES)), None)
+    if executable is None:
+        give_up("no Firefox on the path")
+    try:
+        running = Firefox(executable, tmp_path_factory.mktemp("profile"))
+    except TimeoutError:
+        give_up("Firefox did not start")
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def tab(firefox: Firefox) -> Iterator[Firefox]:
+    firefox.faults.clear()
+    yield firefox
+    assert firefox.faults == []
+
+
+def painted_in(tab: Firefox, which: int = 0) -> set[int]:
+    script = f"[...document.querySelectorAll('.sp-painter')[{which}].querySelectorAll('.sp-on')]"
+    return set(tab.ask(f"{script}.map((cell) => Number(cell.dataset.cell))"))
+
+
+def test_firefox_has_the_digits_of_node(tab: Firefox, pages: Path) -> None:
+    tab.open((pages / "one.html").as_uri())
+    assert digits(tab.ask(f"({RUN})({json.dumps(in_a_worker())})")) == DIGITS
+
+
+def test_in_firefox_mouse_finger_and_keys_paint(tab: Firefox, pages: Path) -> None:
+    tab.open((pages / "one.html").as_uri())
+    tab.ask("window.kinds = new Set(), addEventListener('pointerdown', (event) => kinds.add(event.pointerType))")
+    cells = {i: f"document.querySelector('.sp-painter [data-cell=\"{i}\"]')" for i in (10, 11, 13, 49, 60)}
+    tab.middle("document.querySelector('.sp-painter')")  # from here on all of it is in sight
+    tab.stroke("mouse", *(tab.middle(cells[i]) for i in (10, 13, 49)))
+    tab.settle()
+    assert painted_in(tab) == AXES | {10, 11, 12, 13, 22, 31, 40, 49}
+    tab.stroke("touch", tab.middle(cells[60]))
+    tab.settle()
+    assert 60 in painted_in(tab)
+    assert tab.ask("[...kinds]") == ["mouse", "touch"]
+    tab.ask(f"{cells[11]}.focus()")
+    tab.keys("Space", "ArrowUp", "Enter")
+    tab.settle()
+    assert painted_in(tab) == AXES | {10, 12, 13, 20, 22, 31, 40, 49, 60}
+
+
+def test_firefox_trains_and_stops_and_begins_anew(tab: Firefox, pages: Path) -> None:
+    tab.open((pages / "two.html").as_uri() + "#playground-1:steps=4000,spectra=1024")
+    first, second = (f"document.querySelectorAll('.se-playground')[{i}]" for i in (0, 1))
+    at_work = f"{first}.querySelector('.sp-progress').textContent"
+    verdict = f"{first}.querySelector('.se-verdict').textContent"
+    tab.press("Train")
+    tab.wait(at_work)
+    tab.press("everything", 1)
+    tab.settle()
+    assert tab.ask(f"[{first}.dataset.state, {second}.dataset.state]") == ["training", "ready"]
+    tab.press("Stop")
+    tab.wait(f"{first}.dataset.state === 'stopped'")
+    assert "After" in tab.ask(verdict)
+    tab.press("Train")
+    tab.wait(at_work)
+    tab.press("five points")
+    tab.wait(f"{first}.dataset.state === 'ready'")
+    assert tab.ask(verdict) == ""
+    assert painted_in(tab, 1) == set(range(81))
+    tab.open((pages / "one.html").as_uri() + QUICK)
+    tab.press("Train")
+    tab.wait(f"{first}.dataset.state === 'done'")
+    assert "After 250 steps the error of the narrow line over the whole plane is" in tab.ask(verdict)
 
 
 LONG_TASKS = """window.long = [];
@@ -346,9 +435,18 @@ new PerformanceObserver((list) => window.long.push(...list.getEntries().map(({ d
   .observe({ type: "longtask" });"""
 
 
+def processor_time(trace: bytes) -> float:
+    """Return the processor time in ms of the longest task of a page: unlike its duration, the page's own doing."""
+    events = json.loads(trace)["traceEvents"]
+    named = [event for event in events if event["name"] == "thread_name"]
+    mains = {(event["pid"], event["tid"]) for event in named if event["args"]["name"] == "CrRendererMain"}
+    return max(event.get("tdur", 0) for event in events if (event["pid"], event["tid"]) in mains) / 1000
+
+
 @pytest.mark.nightly
-def test_it_is_fast_and_the_page_stays_awake(visit: Callable[..., Visit], record_property: Callable[..., None]) -> None:
+def test_it_is_fast_and_the_page_stays_awake(visit: Callable[..., Visit], browser: Any) -> None:
     opened = visit(script=LONG_TASKS)
+    browser.start_tracing(page=opened.page, categories=["toplevel"])
     first = opened.page.evaluate(
         """async () => {
           window.long.length = 0;
@@ -359,11 +457,30 @@ def test_it_is_fast_and_the_page_stays_awake(visit: Callable[..., Visit], record
         }"""
     )
     opened.wait("done")
+    busy = processor_time(browser.stop_tracing())
     said = opened.figure().locator(".sp-progress").inner_text()
     longest = max([0, *opened.page.evaluate("window.long")])
-    print(f"first frame {first:.0f} ms; {said}; longest task {longest:.0f} ms")
+    print(f"first frame {first:.0f} ms; {said}; longest task {busy:.0f} ms of work, {longest:.0f} ms if above 50")
     took, speed = (float(part.split()[0]) for part in said.split(", ")[1:])
-    assert speed >= 8
-    assert longest <= 50
+    assert speed >= (8 if IDLE else 2)
+    assert 0 < busy <= 50
+    assert longest <= (50 if IDLE else 500)
     assert first <= (500 if IDLE else 2000)
     assert took <= (6 if IDLE else 15)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("address", ["", "#playground-1:hidden=128,spectra=8192,steps=1000"])
+def test_a_page_needs_little_memory(visit: Callable[..., Visit], browser: Any, address: str) -> None:
+    """All that the page's process holds for itself: the engine, what was compiled, the worker and its arithmetic."""
+    opened = visit(address)
+    running = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
+    pages = [psutil.Process(process["id"]) for process in running if process["type"] == "renderer"]
+    opened.press("Train")
+    most = 0.0
+    while opened.figure().get_attribute("data-state") == "training":
+        most = max(most, *(page.memory_full_info().uss / 1e6 for page in pages if page.is_running()))
+        opened.page.wait_for_timeout(50)
+    print(f"{most:.0f} MB")
+    assert opened.figure().get_attribute("data-state") == "done"
+    assert most <= 80

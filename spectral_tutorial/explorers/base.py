@@ -67,8 +67,11 @@ def json_for_page(value: Any) -> str:
 
 def picture_tag(figure: Figure, description: str) -> str:
     """Return a figure as an ``<img>`` that carries its own data."""
-    content = base64.b64encode(figures.png(figure)).decode()
-    return f'<img alt="{html.escape(description)}" src="data:image/png;base64,{content}">'
+    return f'<img alt="{html.escape(description)}" src="data:image/png;base64,{_png(figure)}">'
+
+
+def _png(figure: Figure) -> str:
+    return base64.b64encode(figures.png(figure)).decode()
 
 
 def describe_line(experiment: Experiment, label: str) -> dict[str, str]:
@@ -118,9 +121,10 @@ def standard_normal(draw: int, n: int) -> NDArray[np.float64]:
 class Explorer(anywidget.AnyWidget):
     """An interactive figure of an experiment.
 
-    In a notebook with a kernel it is a widget: its traits are what its sliders say, both ways. While a book is built
-    it opens no connection to a kernel and shows itself as HTML: its values, and a picture of them for pages without
-    JavaScript, which the page's script replaces.
+    In a notebook with a kernel it is a widget: its traits are what its sliders say, both ways; where no widgets are
+    drawn, as on GitHub, there is a picture of the state in which it was displayed. While a book is built it opens no
+    connection to a kernel and shows itself as HTML: its values, and a picture of them for pages without JavaScript,
+    which the page's script replaces.
 
     Parameters
     ----------
@@ -190,7 +194,8 @@ class Explorer(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         folder = book_folder()
         if folder is None:
-            return super()._repr_mimebundle_(**kwargs)
+            data, metadata = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]
+            return {**data, "image/png": _png(self.picture())}, metadata  # for viewers that draw no widgets
         return {"text/plain": repr(self), "text/html": self.page_html(folder)}, {}
 
     def __repr__(self) -> str:

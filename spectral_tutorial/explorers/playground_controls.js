@@ -106,7 +106,7 @@ const SAYS = {
   steps: (value) => value.toLocaleString("en-US"),
   spectra: (value) => value.toLocaleString("en-US"),
   hidden: (value) => `${value} and ${value / 2}`,
-  log: (value) => (value ? "log flux, standardized" : "flux, standardized"),
+  log: (value) => (value ? "log flux" : "flux"), // a list is narrow; both are standardized
 };
 
 /** Lists to choose a setting from, and sliders for those with many values. */
