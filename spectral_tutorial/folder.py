@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
 from itertools import count
@@ -67,7 +67,7 @@ def open_folder(path: Path, sections: Sections, overwrite: bool, file: str = "me
     StoreError
         If the folder cannot be used.
     """
-    record = partial(_record, sections)
+    record = _record(sections)
     if path.exists() and not path.is_dir():
         raise StoreError(f"{path}: found a file; expected a folder for the experiment.")
     if path.is_dir() and not _is_ours(path, record):
@@ -97,15 +97,14 @@ def _record(sections: Sections) -> dict[str, bytes]:
     return files | {VERSIONS: versions()}  # last: the record is complete
 
 
-def _is_ours(path: Path, record: Callable[[], Mapping[str, bytes]]) -> bool:
+def _is_ours(path: Path, record: Mapping[str, bytes]) -> bool:
     """Whether a folder is empty, an experiment, or one whose record was cut short while it was written."""
     configs = path / "configs"
     if any((configs / name).is_file() for name in (VERSIONS, ORIGINAL_RECORD)):
         return True
-    content = record()
     visible = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")}
     written = [file for file in configs.glob("*") if not file.name.startswith(".")]
-    begun = visible == {"configs"} and all(file.read_bytes() == content.get(file.name) for file in written)
+    begun = visible == {"configs"} and all(file.read_bytes() == record.get(file.name) for file in written)
     return begun or not visible
 
 

@@ -262,8 +262,8 @@ class Folder:
         The meta file's keys, with the flags of the stages.
     file : str
         The meta file as its user named it, for messages.
-    record : callable
-        Gives the files, by name, that are written into ``configs`` before anything else is.
+    record : mapping of str to bytes
+        Files that are written into ``configs`` before anything else is.
     clear : callable, optional
         Removes what has to go before that.
     """
@@ -273,7 +273,7 @@ class Folder:
         path: Path,
         meta: Mapping[str, Any],
         file: str,
-        record: Callable[[], Mapping[str, bytes]],
+        record: Mapping[str, bytes],
         clear: Callable[[], None] | None = None,
     ) -> None:
         self.path, self.meta, self.file = path, meta, file
@@ -291,7 +291,7 @@ class Folder:
                 if self._clear:
                     self._clear()
                     self._clear = None
-                for name, content in self._record().items():
+                for name, content in self._record.items():
                     write_atomically(self.path / "configs" / name, content)
                 self._recorded = True
             yield
