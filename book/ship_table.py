@@ -27,11 +27,12 @@ NETWORK, OTHER = 1.5, 1.01
 def deviations(shipped: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
     """Rows of `again` that the shipped table lacks, or whose median error or bound is another one there.
 
-    On one machine all numbers are the same, but for being shipped in six digits. Elsewhere a network's median may
+    On one machine all numbers are the same, but for being shipped in four digits. Elsewhere a network's median may
     differ by a factor of ``NETWORK``, that of another method and a bound by ``OTHER``.
     """
     keys = [*again][: again.columns.get_loc("split") + 1]  # the values of the grid, method, component, split
-    both = again.merge(shipped, "left", keys, suffixes=("", "_shipped"))
+    wanted = [*keys, "mse_median", "crlb"]
+    both = again[wanted].merge(shipped[wanted], "left", keys, suffixes=("", "_shipped"))
     trained = both["method"].map(lambda name: isinstance(methods.get_method(name), methods.Network))
     within = pd.Series(True, both.index)
     for column, most in (("mse_median", trained.map({True: NETWORK, False: OTHER})), ("crlb", OTHER)):
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with shipped.open("w", encoding="utf-8", newline="\n") as stream:
         stream.write(f"# command: python book/ship_table.py book/{given.file.name}\n")
         stream.write(f"# commit: {commit}\n# date: {datetime.now(UTC).date()}\n")
-        table.to_csv(stream, index=False, lineterminator="\n", float_format="%.6g")
+        table.to_csv(stream, index=False, lineterminator="\n", float_format="%.4g")
     return 0
 
 

@@ -34,13 +34,16 @@ UNFINISHED_FACTOR = 10.0
 LIVE = ("ok", "unfinished")
 """What may become of a run whose predictions say something: only these enter medians."""
 
+THIRDS = ("quietest", "middle", "noisiest")
+"""Of the noise level, see :func:`ratio_by_noise`."""
+
 TRAJECTORY_COLUMNS = [
     "method", "data_seed", "training_seed", "checkpoint", "step", "epoch", "split", "component",
     "mse", "bias", "slope",
 ]  # fmt: skip
 REPORT_COLUMNS = [
     "method", "component", "split", "n_data_seeds", "n_training_seeds", "n_dead", "n_diverged", "n_unfinished",
-    "mse_median", "mse_low", "mse_high", "crlb", "ratio_to_crlb",
+    "mse_median", "mse_low", "mse_high", "crlb", "ratio_to_crlb", *THIRDS,
 ]  # fmt: skip
 
 
@@ -298,7 +301,9 @@ def live(trajectories: pd.DataFrame, seed_status: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["status"].isin(LIVE)].drop(columns="status").reset_index(drop=True)
 
 
-def gap_report(errors: pd.DataFrame, bound: Mapping[tuple[int, str, str], float]) -> pd.DataFrame:
+def gap_report(
+    errors: pd.DataFrame, bound: Mapping[tuple[int, str, str], float], by_noise: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Final error of each method, component and split: median and quartiles over live runs, beside the bound.
 
     Parameters
@@ -308,11 +313,13 @@ def gap_report(errors: pd.DataFrame, bound: Mapping[tuple[int, str, str], float]
         status. A method without training seeds has none.
     bound : mapping of (data seed, split, component) to float
         Mean Cramér-Rao bound over the split.
+    by_noise : DataFrame, optional
+        Ratios by thirds of the noise level on ``test``, by method and component, see :func:`pooled_ratio_by_noise`.
 
     Returns
     -------
     DataFrame
-        Columns ``REPORT_COLUMNS``; medians are NaN where no run lived.
+        Columns ``REPORT_COLUMNS``; medians are NaN where no run lived, and the thirds on splits other than ``test``.
     """
     rows = []
     for (method, component, split), group in errors.groupby(["method", "component", "split"], sort=False):
@@ -322,7 +329,11 @@ def gap_report(errors: pd.DataFrame, bound: Mapping[tuple[int, str, str], float]
         counts = [len(data_seeds), group["training_seed"].nunique()]
         named = [int((group["status"] == kind).sum()) for kind in ("dead", "diverged", "unfinished")]
         rows.append([method, component, split, *counts, *named, median, low, high, crlb, over_bound(median, crlb)])
-    return pd.DataFrame(rows, columns=REPORT_COLUMNS)
+    report = pd.DataFrame(rows, columns=[name for name in REPORT_COLUMNS if name not in THIRDS])
+    if by_noise is not None:
+        thirds = by_noise[["method", "component", *THIRDS]].assign(split=OOD_SPLIT)
+        report = report.merge(thirds, "left", ["method", "component", "split"])
+    return report.reindex(columns=REPORT_COLUMNS)
 
 
 def quantiles(values: Any, shares: Sequence[float] = (0.25, 0.5, 0.75)) -> Any:
@@ -359,7 +370,7 @@ def ratio_by_noise(squared_error: ArrayLike, bound: ArrayLike, noise_level: Arra
     squared_error, bound = np.asarray(squared_error, float), np.asarray(bound, float)
     thirds = np.array_split(np.argsort(np.asarray(noise_level, float), kind="stable"), 3)
     ratio = {"all": over_bound(squared_error.mean(axis=0), bound.mean(axis=0))}
-    for name, rows in zip(("quietest", "middle", "noisiest"), thirds, strict=True):
+    for name, rows in zip(THIRDS, thirds, strict=True):
         none = np.full(bound.shape[1], np.nan)
         ratio[name] = over_bound(squared_error[rows], bound[rows]).mean(axis=0) if rows.size else none
     return pd.DataFrame(ratio)

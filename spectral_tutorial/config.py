@@ -108,11 +108,12 @@ class Config:
         """What figures call each component, by label: its name in analysis.yaml, or the label itself."""
         given, labels = self.analysis.plot_config.names, self.spectra.labels
         for label, name in given.items():
-            at, found, expected = f"plot_config.names.{label}", "an unknown label", one_of(labels, label)
-            if label in labels:
-                found, expected = f"{show(name)}, the label of another line", "a name of its own for each line"
-            if label not in labels or name in set(labels) - {label}:
-                raise config_error(self.meta.analysis_config_path, at, found, expected)
+            file, at = self.meta.analysis_config_path, f"plot_config.names.{label}"
+            if label not in labels:
+                raise config_error(file, at, "an unknown label", one_of(labels, label))
+            if name in set(labels) - {label}:
+                found = f"{show(name)}, the label of another line"
+                raise config_error(file, at, found, "a name of its own for each line")
         return read_only({label: given.get(label, label) for label in labels})
 
     def _label(self, key: str) -> str:

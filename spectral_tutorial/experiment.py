@@ -208,7 +208,7 @@ class Experiment(Stages):
         return Predictions(get_method(method).training_seeds(self.config), steps, truth, values, self.reported)
 
     def gap_report(self, *names: str) -> pd.DataFrame:
-        """Median error of each method over live runs beside the Cramér-Rao bound.
+        """Median error of each method over live runs beside the Cramér-Rao bound (columns ``analysis.REPORT_COLUMNS``).
 
         Writes ``analysis/*.csv`` too; the files hold everything that is finished, whatever is asked for here.
 
@@ -232,8 +232,8 @@ class Experiment(Stages):
             for split in self._evaluated
             for label, value in zip(self.reported, self._bound(split, seed).mean(axis=0), strict=True)
         }
-        report = tables["gap_report"] = analysis.gap_report(errors, bounds)
         tables["ratio_by_noise"] = self.ratio_by_noise(*finished)
+        report = tables["gap_report"] = analysis.gap_report(errors, bounds, tables["ratio_by_noise"])
         for name, table in tables.items():
             self._folder.publish(f"analysis/{name}.csv", table.to_csv(index=False).encode())
         return pd.concat([report[report["method"] == name] for name in shown], ignore_index=True)

@@ -230,8 +230,8 @@ class Estimator(Method):
     fit : callable (Task, **settings) -> Fitted
         Makes it and fits it.
     choose : callable (Task) -> list of dict, optional
-        Tries settings on ``val``: an entry a setting, the best first; all keys but the last are settings. Done once, on
-        the first data seed.
+        Tries settings on ``val``: an entry a setting, the chosen one first; whole numbers are settings, others what
+        they were judged by. Done once, on the first data seed.
     """
 
     fit: Callable[..., Fitted]
@@ -297,8 +297,7 @@ def _choose_decoder(task: Task) -> list[dict[str, Any]]:
     from spectral_tutorial.estimators import choose_decoder
 
     train, val = (split.of(*task.labels) for split in (task.train, task.val))
-    _, tried = choose_decoder(task.train.flux, train, task.val.flux, val)
-    return sorted(tried, key=lambda row: -float(row["log_likelihood"]))
+    return choose_decoder(task.train.flux, train, task.val.flux, val)[1]
 
 
 def _intervention(title: str, changes: Mapping[str, Any] = ENDS, **given: Any) -> Network:

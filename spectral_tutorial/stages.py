@@ -281,7 +281,7 @@ class Stages:
 
     def _settings(self, name: str) -> dict[str, int]:
         table = self.choice(name)
-        return {} if table is None else {str(key): int(value) for key, value in table.iloc[0, :-1].items()}
+        return {} if table is None else {str(k): int(v) for k, v in table.select_dtypes("integer").iloc[0].items()}
 
     def choice(self, method: str) -> pd.DataFrame | None:
         """Return the settings that were tried for a method, the chosen ones first; None where nothing is chosen.

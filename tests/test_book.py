@@ -29,7 +29,7 @@ BOOK = Path(__file__).resolve().parents[1] / "book"
 NOTEBOOKS = sorted(BOOK.rglob("[!.]*.ipynb"))
 COLD_SECONDS, WARM_SECONDS = 660, 180  # what the book may take on two idle cores
 FIRST_FOUR_SECONDS, AGAIN_SECONDS = 300, 90  # and of it its first page and chapters 1 to 4, cold and warm
-WHY_AND_HOW_SECONDS, SWEEP_SECONDS = 180, 120  # and chapters 5 to 7, and the sweep of chapter 8
+WHY_AND_HOW_SECONDS, SWEEP_SECONDS = 180, 15  # and chapters 5 to 7, and what chapter 8 computes of its sweep
 BINDER = 2000 - 200  # megabytes, without those of Jupyter's server
 PATIENCE = 1 if IDLE else 4  # with one of two cores taken, chapters 5 to 7 were seen to need 390 s
 

@@ -201,7 +201,7 @@ def test_a_method_predicts_as_its_fitted_estimator_does(small: Experiment) -> No
 def test_a_choice_names_what_was_tried_and_the_estimator_uses_the_first(small: Experiment) -> None:
     tried = small.choice("decoder")
     assert tried is not None
-    assert tried["log_likelihood"].is_monotonic_decreasing
+    assert tried["log_likelihood"][1:].is_monotonic_decreasing
     best = tried.iloc[0]
     estimator = small.estimator("decoder")
     assert (estimator.degree, estimator.n_continuum) == (best["degree"], best["n_continuum"])  # type: ignore[attr-defined]
@@ -465,8 +465,7 @@ class TestShipped:
 
     def test_the_estimators_reach_the_bound(self, mse: Any, ratio: Any) -> None:
         assert (ratio["all"]["synthesis"] <= 1.15).all()
-        assert ratio["all"]["decoder", "comp10"] <= 1.6
-        assert ratio["all"]["decoder", "comp4"] <= 1.2
+        assert (ratio["all"]["decoder"] <= 1.2).all()
         assert mse["ridge_log", "test", "comp4"] <= 0.004
 
     def test_the_interval_is_that_of_single_runs(self, exp: Experiment, ratio: Any) -> None:
@@ -482,7 +481,7 @@ class TestShipped:
     def test_the_decoder_is_further_from_the_bound_where_it_is_quiet(self, ratio: Any) -> None:
         thirds = ratio.loc["decoder"]
         assert (thirds["quietest"] > thirds["noisiest"]).all()
-        assert thirds["quietest"].max() < 3.5
+        assert thirds["quietest"].max() < 1.5
 
     def test_the_likelihood_prefers_continua_that_curve(self, exp: Experiment) -> None:
         """In our world and where the flat family fails."""

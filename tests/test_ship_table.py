@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -36,6 +39,35 @@ def file(tmp_path: Path) -> Path:
     given = {"base": "meta_config.yaml", "sweep_dir": "sweep", "methods": ["network", "ridge_log"], "grid": grid}
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(given | {"fixed": QUICK}), encoding="utf-8")
     return tmp_path / "small.yaml"
+
+
+SHIPPED_TABLES = sorted((REPOSITORY / "book" / "tables").glob("*.csv"))
+WEEKLY = {"pairs", "curve"}
+"""Sweeps that take longer: the workflow computes them, in jobs of their own, and no test does."""
+
+
+@pytest.mark.parametrize("path", SHIPPED_TABLES, ids=lambda path: path.stem)
+def test_every_shipped_table_comes_from_a_sweep_and_is_looked_after(path: Path) -> None:
+    workflow = yaml.safe_load((REPOSITORY / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8"))
+    assert path.stem in workflow["jobs"]["tables"]["strategy"]["matrix"]["sweep"]
+    found, head = sweep.load(REPOSITORY / "book" / f"{path.stem}.yaml"), path.read_text(encoding="utf-8").splitlines()
+    assert head[0] == f"# command: python book/ship_table.py book/{path.stem}.yaml"
+    assert re.fullmatch(r"# commit: [0-9a-f]{7,40}", head[1]), "computed from what was not committed"
+    assert f"/book/{found.directory.name}/" in (REPOSITORY / ".gitignore").read_text(encoding="utf-8").splitlines()
+    table = pd.read_csv(path, comment="#")
+    axes = [name for name in found.axes if name != "method"]
+    cells = {tuple(sweep._text(cell.values[name]) for name in axes) for cell in found.plan}
+    assert set(table[axes].astype(str).itertuples(index=False, name=None)) == cells
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", sorted({path.stem for path in SHIPPED_TABLES} - WEEKLY))
+def test_a_shipped_table_still_comes_out(copy_project: Callable[[], Path], name: str) -> None:
+    folder = copy_project()
+    command = [sys.executable, "book/ship_table.py", "--check", f"book/{name}.yaml"]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow

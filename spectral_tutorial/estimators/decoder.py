@@ -278,14 +278,30 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         r"""How well the learned forward model foretells spectra from their true abundances, shape ``(N,)``.
 
         Log likelihood of the flux, up to a constant, with each spectrum's noise level and continuum coordinates at
-        their best, less one for each coordinate that was free to adapt (Akaike's correction). This, on held-out
-        spectra, is what degrees should be chosen by. The error of the abundances should not: where one of two
-        components is always absent, a decoder that overfits and so reads absent components as exactly 0 looks better
-        than the Cramér-Rao bound, and pays for it on combinations.
+        their best, less one for each coordinate that was free to adapt (Akaike's correction).
         """
-        flux, _, mean = self._explained(X, y)
-        variance = np.square(flux / mean - 1.0).mean(axis=1)
+        theta, residual = self.explain(X, y)
+        variance, mean = np.square(residual).mean(axis=1), self.model_.flux(theta)
         return -0.5 * mean.shape[1] * np.log(variance) - np.log(mean).sum(axis=1) - self.n_continuum
+
+    def explain(self, X: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+        """Explain spectra by their true abundances ``(N, K)``, their continuum coordinates at their best.
+
+        Returns
+        -------
+        array, shape (N, Q + K)
+            Coordinates and abundances.
+        array, shape (N, W)
+            What is left: flux over the model's flux, less 1.
+        """
+        check_is_fitted(self)
+        flux = self._in_unit(X)
+        log_flux, _ = _straight_log(flux)
+        a, z = np.asarray(y, float).reshape(len(log_flux), -1), self.invert(X).theta[:, : self.n_continuum]
+        for _ in range(3):
+            z = np.clip(_locate(self.model_, log_flux, z, a), *self._z_range)
+        theta = np.hstack([z, a])
+        return theta, flux / self.model_.flux(theta) - 1.0
 
     def recombine(
         self, X: ArrayLike, y: ArrayLike, count: int, rng: np.random.Generator
@@ -302,27 +318,17 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         abundance : array, shape (count, K)
         noise_level : array, shape (count,)
         """
-        a = np.asarray(y, float).reshape(len(np.asarray(X)), -1)
-        flux, z, mean = self._explained(X, a)
-        noise = np.sqrt(np.square(flux / mean - 1.0).mean(axis=1))
+        theta, residual = self.explain(X, y)
+        z, a = np.split(theta, [self.n_continuum], axis=1)
+        noise = np.sqrt(np.square(residual).mean(axis=1))
         continuum, noise = z[rng.integers(len(z), size=count)], noise[rng.integers(len(z), size=count)]
         abundance = np.stack([rng.choice(column[column != 0], count) for column in a.T], axis=1)
         abundance *= rng.integers(0, 2, abundance.shape)
-        made = np.empty((count, mean.shape[1]), np.float32)
+        made = np.empty((count, residual.shape[1]), np.float32)
         for rows in chunks(count, BLOCK):
             exact = self.model_.flux(np.hstack([continuum[rows], abundance[rows]]))
             made[rows] = add_noise(exact, noise[rows], rng) * self.flux_unit_
         return made, abundance, noise
-
-    def _explained(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray, Array, Array]:
-        """Flux in the model's unit, its continuum coordinates, the abundances known, and the model's flux for these."""
-        check_is_fitted(self)
-        flux = self._in_unit(X)
-        log_flux, _ = _straight_log(flux)
-        a, z = np.asarray(y, float).reshape(len(log_flux), -1), self.invert(X).theta[:, : self.n_continuum]
-        for _ in range(3):
-            z = np.clip(_locate(self.model_, log_flux, z, a), *self._z_range)
-        return flux, z, self.model_.flux(np.hstack([z, a]))
 
     def _in_unit(self, X: ArrayLike) -> NDArray:
         flux = check_flux(self, X)

@@ -225,21 +225,24 @@ def _number(value: float) -> str:
 
 
 @base.styled
-def phase_diagram(values: pd.DataFrame, label: str) -> Figure:
+def phase_diagram(values: pd.DataFrame, label: str, upto: float = 0.0) -> Figure:
     """Draw a table of positive numbers, which `label` says what they are, as a map: color and number the value.
 
-    Names of index and columns become the axes' labels. What is no positive number stays empty.
+    Names of index and columns become the axes' labels. What is no positive number stays empty. Colors reach up to the
+    largest value, and at least to `upto`.
     """
-    figure, ax = base.panel(1.1 + 0.36 * len(values))
+    many = values.shape[1] > 10  # then names stand upright, and what is written is small
+    figure, ax = base.panel(1.1 + (0.28 if many else 0.36) * len(values))
     numbers = np.ma.masked_invalid(base.positive(values, *values).to_numpy(float))
     low, high = (float(numbers.min()), float(numbers.max())) if numbers.count() else (1.0, 10.0)
-    norm = colors.LogNorm(low, max(high, 1.01 * low))
+    norm = colors.LogNorm(low, max(high, 1.01 * low, upto))
     cells = ax.pcolormesh(numbers, norm=norm, cmap="YlOrBr", edgecolors="white", linewidth=1.5)
     for (row, column), number in np.ndenumerate(numbers.filled(np.nan)):
         words = "" if np.isnan(number) else _number(number)
         color = "white" if np.isfinite(number) and norm(number) > 0.65 else DARK
-        ax.text(column + 0.5, row + 0.5, words, color=color, ha="center", va="center", fontsize=9)
-    ax.set_xticks(np.arange(values.shape[1]) + 0.5, [base.text(name, 12) for name in values.columns])
+        ax.text(column + 0.5, row + 0.5, words, color=color, ha="center", va="center", fontsize=6 if many else 9)
+    columns = [base.text(name, 12) for name in values.columns]
+    ax.set_xticks(np.arange(values.shape[1]) + 0.5, columns, rotation=90 if many else 0)
     ax.set_yticks(np.arange(values.shape[0]) + 0.5, [base.text(name) for name in values.index])
     ax.set(xlabel=base.text(values.columns.name or "", 32), ylabel=base.text(values.index.name or ""))
     ax.invert_yaxis()
