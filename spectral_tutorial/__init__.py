@@ -10,7 +10,7 @@ The main path::
     report = exp.gap_report()
     st.figures.mse_trajectory(exp.trajectories())
 
-A module imports only from those before it in this list: cores, reading, sections, config, physics, splits, arrays,
+A module imports only from those before it in this list: cores, reading, arrays, sections, config, physics, splits,
 data, models, training, estimators, methods, limits, analysis, alarms, figures, store, digests, folder, stages, plots,
 experiment, executors, sweep, explorers, cli.
 """

@@ -77,7 +77,8 @@ def read_table(path: str | Path, labels: Sequence[str], nuisance: Sequence[str])
     ConfigError
         If the file cannot be read, or is no such table: one sentence with its line and column.
     """
-    file, lines, asked = str(path), _lines(path), (*labels, *nuisance)
+    file, asked = str(path), (*labels, *nuisance)
+    lines = csv_lines(path, file)
     line, header = next(lines, (1, []))
     grid = _grid(file, line, header, asked)
     named = [header.index(name) for name in asked]
@@ -103,8 +104,8 @@ def read_table(path: str | Path, labels: Sequence[str], nuisance: Sequence[str])
     return grid, flux, columns
 
 
-def _lines(path: str | Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield number and cells of each line that is neither empty nor a comment."""
+def csv_lines(path: str | Path, file: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield number and cells of each line that is neither empty nor a comment; messages name the file as `file`."""
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.reader(stream, strict=True)
@@ -113,7 +114,7 @@ def _lines(path: str | Path) -> Iterator[tuple[int, list[str]]]:
                     yield reader.line_num, [cell.strip() for cell in cells]
     except (OSError, ValueError, csv.Error) as problem:  # a ValueError: no UTF-8, or no path
         reason = getattr(problem, "strerror", None) or problem
-        raise config_error(str(path), "", f"what cannot be read ({reason})", "a CSV file in UTF-8") from None
+        raise config_error(file, "", f"what cannot be read ({reason})", "a CSV file in UTF-8") from None
 
 
 def _grid(file: str, line: int, header: list[str], asked: Sequence[str]) -> NDArray[np.float64]:

@@ -8,7 +8,6 @@ reference page shows.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from spectral_tutorial.arrays import csv_lines
 from spectral_tutorial.reading import (
     ConfigError,
     config_error,
@@ -228,27 +228,21 @@ def read_columns(path: Path, column: str, file: str) -> dict[str, list[float | s
 
     The first line has the columns' names; lines that begin with ``#`` are comments. `file` is how messages name it.
     """
-    expected = f"a CSV file in UTF-8, at most {MOST_BYTES:,} bytes"
-    try:
-        if (size := path.stat().st_size) > MOST_BYTES:
-            raise config_error(file, "", f"{size:,} bytes", expected)
-        lines = path.read_text("utf-8-sig").splitlines()
-        rows = [row for row in csv.reader(lines) if any(row) and not row[0].startswith("#")]
-    except (OSError, UnicodeDecodeError, csv.Error) as problem:
-        reason = getattr(problem, "strerror", None) or problem
-        raise config_error(file, "", f"what cannot be read ({reason})", expected) from None
-    if not 0 < len(rows) <= MOST_ROWS:
-        found = f"{len(rows):,} lines" if rows else "nothing"
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise config_error(file, "", f"{size:,} bytes", f"a CSV file in UTF-8, at most {MOST_BYTES:,} bytes")
+    lines = list(csv_lines(path, file))
+    if not 0 < len(lines) <= MOST_ROWS:
+        found = f"{len(lines):,} lines" if lines else "nothing"
         raise config_error(file, "", found, f"the columns' names, and numbers in fewer than {MOST_ROWS:,} lines")
-    names, *rows = [[cell.strip() for cell in row] for row in rows]
+    (_, names), *rows = lines
     if names[1:].count(column) != 1:
         expected = f"wavelengths in the first and, in one of the others, {show(column)}"
         raise config_error(file, "", f"the columns {show(names)}", expected)
-    for number, row in enumerate(rows):
+    for line, row in rows:
         if len(row) != len(names):
-            raise config_error(file, f"row {number}", f"{len(row)} values", f"{len(names)}, one for each column")
+            raise config_error(file, f"line {line}", f"{len(row)} values", f"{len(names)}, one for each column")
     place = 1 + names[1:].index(column)
-    return {"wavelength": [_number(row[0]) for row in rows], "values": [_number(row[place]) for row in rows]}
+    return {"wavelength": [_number(row[0]) for _, row in rows], "values": [_number(row[place]) for _, row in rows]}
 
 
 def _number(text: str) -> float | str:

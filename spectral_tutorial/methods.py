@@ -65,13 +65,12 @@ DRAWS = 4096
 """Abundances that are drawn from a person's own function to see how far they go."""
 
 TOLD = SINGLE, PAIRS, COMBINATION, RULE, PHYSICS = (
-    "single lines only",
-    "other pairs of lines",
-    "the combination too",
-    "one rule of physics",
-    "all of the physics",
-)
+    "single lines only", "other pairs of lines", "the combination too", "one rule of physics", "all of the physics",
+)  # fmt: skip
 """What a method may have been allowed to know: the groups of a figure, in their order."""
+
+FLAT: Mapping[str, Any] = {"n_continuum": 3, "continuum_degree": 1, "degree": 3}
+"""Settings of a decoder whose continua are what principal component analysis would give: a flat family."""
 
 RANK = 256
 """Principal components that the linear estimators look at; fixed, not chosen."""
@@ -210,10 +209,7 @@ class Task:
 
 
 def recombined(task: Task, decoder: Any, rng: np.random.Generator) -> Spectra:
-    """Make spectra of all combinations with a decoder fitted to `task`, from which alone they come, noise levels too.
-
-    See :meth:`~spectral_tutorial.estimators.LogAdditiveDecoder.recombine`; nobody knows their temperatures.
-    """
+    """Make spectra of all combinations with a decoder fitted to `task`; nobody knows their temperatures."""
     train, places = task.train, [task.train.labels.index(label) for label in task.labels]
     flux, found, noise = decoder.recombine(train.flux, train.of(*task.labels), many(len(train)), rng)
     abundance = np.zeros((len(flux), len(train.labels)))
@@ -288,11 +284,6 @@ def _decoder(task: Task, **settings: int) -> Fitted:
     return task.fit(LogAdditiveDecoder(highest=task.abundance_range[1], **settings))
 
 
-def _flat_decoder(task: Task) -> Fitted:
-    """Fit one whose continua are what principal component analysis would give: a flat family."""
-    return _decoder(task, n_continuum=3, continuum_degree=1, degree=3)
-
-
 def _choose_decoder(task: Task) -> list[dict[str, Any]]:
     from spectral_tutorial.estimators import choose_decoder
 
@@ -316,7 +307,9 @@ METHODS: Mapping[str, Network | Estimator] = {
     "some_pairs": _intervention("network, 10 other pairs", shown=Shown("some_pairs"), told=PAIRS, n_data_seeds=1),
     "all_pairs": _intervention("network, all other pairs", shown=Shown("all_pairs"), told=PAIRS, n_data_seeds=1),
     **{
-        f"shown_{n}": _intervention(f"network, {n} shown", shown=Shown("combinations", n), told=COMBINATION)
+        f"shown_{n}": _intervention(
+            f"network, {n} shown", shown=Shown("combinations", n), told=COMBINATION, n_data_seeds=1
+        )
         for n in (4, 16, 64, 256)
     },
     "composed": _intervention("network, composed stars", shown=Shown(COMPOSED), told=RULE),
@@ -331,7 +324,7 @@ METHODS: Mapping[str, Network | Estimator] = {
     "observer_oracle": Estimator(fit=_observer, split="oracle_train", title="observer, true belief", told=PHYSICS),
     "synthesis": Estimator(fit=_synthesis, title="synthesis", told=PHYSICS),
     "decoder": Estimator(fit=_decoder, choose=_choose_decoder, title="decoder", told=RULE),
-    "decoder_flat": Estimator(fit=_flat_decoder, title="decoder, flat continua", told=RULE),
+    "decoder_flat": Estimator(fit=partial(_decoder, **FLAT), title="decoder, flat continua", told=RULE),
 }
 """Networks first. ``network`` is the configured one; ``oracle`` the same with the held-out combination among its
 training spectra; ``fooled`` has the original's settings over 32 consecutive seeds, enough to meet dead ones. Then

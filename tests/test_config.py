@@ -128,9 +128,9 @@ def test_absent_keys_mean_what_they_meant_in_the_original(meta: Path) -> None:
         (TRAINING, "optimizer: adamw", "optimizer: AdamW"),
         (TRAINING, "device: auto", "device: cuda:1"),
         (TRAINING, "model_type: mlp", "model_type: collections:OrderedDict"),
-        (META, "data_seed: [42]", "data_seed: 42"),
+        (META, "data_seed: [42, 43, 44]", "data_seed: 42"),
         (META, "run_training: true", "run_training: no"),
-        (META, "data_seed: [42]", "data_seed: [0, 4_294_967_295]"),
+        (META, "data_seed: [42, 43, 44]", "data_seed: [0, 4_294_967_295]"),
         (SPECTRA, "range: [0.01, 0.15]", "range: [1E-2, 1.5e-1]"),
         (SPECTRA, "range: [0.0, 1.0]", "range: [0.5, 0.5]"),
         (SPECTRA, "line_law: linear", "line_law: beer_lambert"),
@@ -154,7 +154,7 @@ def test_lines_without_a_name_are_called_by_their_label(meta: Path) -> None:
 
 
 def test_whole_number_seed_is_a_list_of_one(meta: Path) -> None:
-    edit(meta, META, "data_seed: [42]", "data_seed: 7")
+    edit(meta, META, "data_seed: [42, 43, 44]", "data_seed: 7")
     assert load(meta).meta.data_seed == (7,)
 
 
@@ -330,16 +330,16 @@ ONE_KEY = [
     (ANALYSIS, "{comp10: broad line, comp4: narrow line}", "[broad, narrow]",
      ["plot_config.names: found ['broad', 'narrow']; expected keys with values"]),
     # meta
-    (META, "data_seed: [42]", "data_seed: []", ["data_seed: found []; expected at least 1 in the list"]),
-    (META, "data_seed: [42]", "data_seed: true",
+    (META, "data_seed: [42, 43, 44]", "data_seed: []", ["data_seed: found []; expected at least 1 in the list"]),
+    (META, "data_seed: [42, 43, 44]", "data_seed: true",
      ["data_seed: found true; expected a list (one whole number"]),
-    (META, "data_seed: [42]", "data_seed: [true]", ["data_seed[0]: found true; expected a whole number"]),
-    (META, "data_seed: [42]", "data_seed: [1.5]", ["data_seed[0]: found 1.5; expected a whole number"]),
-    (META, "data_seed: [42]", "data_seed: ['42']", ["data_seed[0]: found '42'; expected a whole number"]),
-    (META, "data_seed: [42]", "data_seed: [-1]", ["data_seed[0]: found -1; expected a number of at least 0"]),
-    (META, "data_seed: [42]", "data_seed: [4294967296]", ["data_seed[0]", "at most 4294967295"]),
-    (META, "data_seed: [42]", "data_seed: [1, 2, 1]", ["data_seed[2]: found 1 a second time"]),
-    (META, "data_seed: [42]", "data_seed:", ["data_seed: found nothing; expected a list"]),
+    (META, "data_seed: [42, 43, 44]", "data_seed: [true]", ["data_seed[0]: found true; expected a whole number"]),
+    (META, "data_seed: [42, 43, 44]", "data_seed: [1.5]", ["data_seed[0]: found 1.5; expected a whole number"]),
+    (META, "data_seed: [42, 43, 44]", "data_seed: ['42']", ["data_seed[0]: found '42'; expected a whole number"]),
+    (META, "data_seed: [42, 43, 44]", "data_seed: [-1]", ["data_seed[0]: found -1; expected a number of at least 0"]),
+    (META, "data_seed: [42, 43, 44]", "data_seed: [4294967296]", ["data_seed[0]", "at most 4294967295"]),
+    (META, "data_seed: [42, 43, 44]", "data_seed: [1, 2, 1]", ["data_seed[2]: found 1 a second time"]),
+    (META, "data_seed: [42, 43, 44]", "data_seed:", ["data_seed: found nothing; expected a list"]),
     (META, "run_training: true", "run_training: 1", ["run_training: found 1; expected true or false"]),
     (META, "exp_dir: exp ", "exp_dir: '' ", ["exp_dir: found ''; expected printable text"]),
     (META, "exp_dir: exp ", 'exp_dir: "a\\0b" ', ["exp_dir: found 'a\\x00b'; expected printable text"]),

@@ -95,7 +95,7 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "below 0": ("nm,one\n300,1\n400,-2\n1200,0\n", "values[1]: found -2.0; expected a number of at least 0"),
     "not increasing": ("nm,one\n300,1\n500,1\n400,1\n1200,0\n", "wavelength[2]: found 400 after 500; expected"),
     "a wavelength twice": ("nm,one\n300,1\n500,1\n500,2\n1200,0\n", "wavelength[2]: found 500 after 500; expected"),
-    "ragged": ("nm,one\n300,1\n400,1,5\n1200,0\n", "tables/bumps.csv: row 1: found 3 values; expected 2, one for each"),
+    "ragged": ("nm,one\n300,1\n400,1,5\n1200,0\n", "bumps.csv: line 3: found 3 values; expected 2, one for each"),
     "too short": (
         "nm,one\n310,1\n1200,1\n",
         "lines[3].profile: found a profile from 310 to 1200 nm; expected one that covers the grid, 300 to 1200 nm",
