@@ -201,6 +201,7 @@ def test_the_workflow_runs_what_the_readme_says_and_may_do_little() -> None:
         "package": None,
         "tests": None,
         "nightly": None,
+        "tables": None,
         "colab": None,
         "site": {"contents": "read", "pages": "read"},
         "deploy": {"pages": "write", "id-token": "write"},
@@ -208,7 +209,7 @@ def test_the_workflow_runs_what_the_readme_says_and_may_do_little() -> None:
     }
     assert workflow["permissions"] == {"contents": "read"}
     for name in ("deploy", "release"):
-        assert set(jobs[name]["needs"]) == set(jobs) - {"deploy", "release", "nightly", "colab"}
+        assert set(jobs[name]["needs"]) == set(jobs) - {"deploy", "release", "nightly", "tables", "colab"}
 
 
 def test_the_actions_are_named_by_their_commits() -> None:
