@@ -240,8 +240,8 @@ def test_networks_at_the_limit_learn_from_all_combinations_equally_often(small: 
     assert np.isnan(made.temperature).all()
     for column in both:
         assert set(made.abundance[:, column]) <= set(train.abundance[:, column])
-    lowest, highest = np.quantile(train.noise_level, [0, 1])
-    assert 0.7 * lowest < made.noise_level.min() < made.noise_level.max() < 1.4 * highest
+    levels = [np.quantile(spectra.noise_level, [0.1, 0.5, 0.9]) for spectra in (made, train)]
+    np.testing.assert_allclose(*levels, rtol=0.3)  # of so few spectra a decoder learns some noise by heart
     brightness = [np.sort(spectra.flux.mean(axis=1)) for spectra in (made, train)]
     assert 0.8 < np.median(brightness[0]) / np.median(brightness[1]) < 1.2
     assert not (small.directory / "data" / "seed-42" / "recombined").exists()
@@ -519,7 +519,7 @@ class TestShipped:
     def test_the_run_left_every_plot_and_every_variant(self, exp: Experiment) -> None:
         steps = training.checkpoint_steps(exp.config.training, 1280)
         kept = {"network": steps, "oracle": [0, 1280], "fooled": [0, 384]}
-        kept |= {name: [0, 1280] for name in INTERVENTIONS}
+        kept |= {name: [0, 2048 if name.startswith("limit") else 1280] for name in INTERVENTIONS}
         files = {name for name in files_in(exp.directory) if not name.startswith("variations/")}
         splits, seeds = ("train", "val", "test", "oracle_train"), exp.config.meta.data_seed
         assert files == expected_files(splits, kept, n_seeds=5, n_fooled=32, data_seeds=seeds)

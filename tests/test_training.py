@@ -682,5 +682,5 @@ def test_networks_for_spectra_of_ones_own_are_those_of_the_loop(task: tuple[Pair
 
 
 def test_a_network_of_ones_own_is_no_network_for_spectra_of_ones_own() -> None:
-    with pytest.raises(ConfigError, match="model_type: found 'm:Mine'; expected one of mlp, cnn, linear"):
+    with pytest.raises(ConfigError, match="model_type: found 'm:Mine'; expected one of mlp, averaging_mlp, cnn"):
         training.fit(training_config(model_type="m:Mine"), np.ones((2, 3), np.float32), np.ones((2, 1)), seeds=[0])
