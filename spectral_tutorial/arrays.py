@@ -1,4 +1,4 @@
-"""Numbers of a person's own, arrays or a CSV file, looked at before they become spectra."""
+"""What a person brings, arrays or a CSV file, looked at before it is used."""
 
 from __future__ import annotations
 

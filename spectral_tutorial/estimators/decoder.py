@@ -280,7 +280,10 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         Log likelihood of the flux, up to a constant, with each spectrum's noise level and continuum coordinates at
         their best, less one for each coordinate that was free to adapt (Akaike's correction).
         """
-        theta, residual = self.explain(X, y)
+        return self.likelihood_of(*self.explain(X, y))
+
+    def likelihood_of(self, theta: Array, residual: Array) -> Array:
+        """Return the :meth:`log_likelihood` of what :meth:`explain` returned, shape ``(N,)``."""
         variance, mean = np.square(residual).mean(axis=1), self.model_.flux(theta)
         return -0.5 * mean.shape[1] * np.log(variance) - np.log(mean).sum(axis=1) - self.n_continuum
 

@@ -11,7 +11,7 @@ from sklearn.model_selection import ParameterGrid
 
 from spectral_tutorial import cores
 from spectral_tutorial.estimators.decoder import LogAdditiveDecoder
-from spectral_tutorial.estimators.inversion import solve
+from spectral_tutorial.estimators.inversion import Array, solve
 
 DECODER_SETTINGS: tuple[Mapping[str, Sequence[int]], ...] = (
     {"n_continuum": (1,), "continuum_degree": (2,), "degree": (3, 4, 5)},
@@ -62,24 +62,25 @@ def choose_decoder(
         more than the degree differs from the reference.
     """
 
-    def judged(chosen: Mapping[str, int]) -> tuple[LogAdditiveDecoder, float]:
+    def judged(chosen: Mapping[str, int]) -> tuple[LogAdditiveDecoder, tuple[Array, Array], float]:
         decoder = LogAdditiveDecoder(**chosen).fit(X, y)
-        return decoder, float(decoder.log_likelihood(X_val, y_val).mean())
+        explained = decoder.explain(X_val, y_val)
+        return decoder, explained, float(decoder.likelihood_of(*explained).mean())
 
     tried = list(ParameterGrid(settings))
-    fitted, likelihoods = zip(*cores.parallel_map(judged, tried), strict=True)
+    fitted, explained, likelihoods = zip(*cores.parallel_map(judged, tried), strict=True)
     likeliest = int(np.argmax(likelihoods))
     reference, other = fitted[likeliest], [{**chosen, "degree": 0} for chosen in tried]
-    theta, noise = reference.explain(X_val, y_val)
+    theta, noise = explained[likeliest]
 
-    def misread(decoder: LogAdditiveDecoder) -> float:
-        pulled, gram = reference.model_.pull(theta, decoder.explain(X_val, y_val)[1])
+    def misread(residual: Array) -> float:
+        pulled, gram = reference.model_.pull(theta, residual)
         squared = (pulled * solve(gram, pulled[:, :, None])[:, :, 0]).sum(axis=1)
         return float((squared / np.square(noise).mean(axis=1)).mean() / len(reference.model_.top))
 
     alike = [place for place in range(len(tried)) if other[place] == other[likeliest]]
     misreading = np.full(len(tried), np.nan)
-    misreading[alike] = cores.parallel_map(misread, [fitted[place] for place in alike])
+    misreading[alike] = cores.parallel_map(misread, [explained[place][1] for place in alike])
     enough = [place for place in alike if misreading[place] <= (1 + SLACK) * np.nanmin(misreading)]
     best = min(enough, key=lambda place: fitted[place].degree)
     judgements = zip(tried, likelihoods, misreading.tolist(), strict=True)
