@@ -23,7 +23,7 @@ INTERVAL = 0.2
 class Memory(threading.Thread):
     """Notes how much memory in bytes each page's kernel and its processes held together, at most, one page at a time.
 
-    What processes share counts for each of them.
+    What processes share counts once, where the system (Linux) says how many share it; elsewhere it does not count.
     """
 
     def __init__(self) -> None:
@@ -37,8 +37,9 @@ class Memory(threading.Thread):
         while not self.done.wait(INTERVAL):
             page, held = self.page, 0
             for process in psutil.Process().children(recursive=True):
-                with suppress(psutil.NoSuchProcess):
-                    held += process.memory_info().rss
+                with suppress(psutil.Error):  # it may just have ended
+                    memory = process.memory_full_info()
+                    held += getattr(memory, "pss", memory.uss)
             self.peaks[page] = max(self.peaks[page], held)
 
     def begin(self, app: Sphinx) -> None:
