@@ -6,8 +6,6 @@ small share of known spectra exceed; it knows nothing of what else there might b
 Axes: ``S`` runs (seeds of data or of training), ``N`` spectra, ``W`` bins, ``H`` features.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 

@@ -7,8 +7,6 @@ named and counted, and kept out of medians; those that are unfinished are named 
 Axes: ``S`` seeds, ``C`` checkpoints, ``N`` spectra, ``K`` reported components.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -114,26 +112,14 @@ class Moments:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A method that was fitted: S networks at C checkpoints, or an estimator, where both are 1.
+    """A method that was fitted: S networks at C checkpoints, or an estimator, where both are 1."""
 
-    Attributes
-    ----------
-    training_seeds : sequence
-        The S seeds; one ``pandas.NA`` for an estimator.
-    steps, epochs : array, shape (C,)
-        Checkpoints.
-    predict : callable
-        From flux ``(n, W)`` to predictions ``(S, n, K)`` for each checkpoint in turn; outputs beyond the first K, the
-        reported ones, are not looked at.
-    status : callable
-        From the last checkpoint's moments over ``val`` to what became of each seed.
-    """
-
-    training_seeds: Sequence[Any]
-    steps: ArrayLike
-    epochs: ArrayLike
+    training_seeds: Sequence[Any]  #: the S seeds; one ``pandas.NA`` for an estimator
+    steps: ArrayLike  #: ``(C,)``, of the checkpoints
+    epochs: ArrayLike  #: ``(C,)``
+    #: from flux ``(n, W)`` to ``(S, n, K)`` for each checkpoint in turn; what follows the K reported is not looked at
     predict: Callable[[NDArray[np.float32]], Iterable[NDArray[Any]]]
-    status: Callable[[Moments], list[str]]
+    status: Callable[[Moments], list[str]]  #: from the last checkpoint's moments over ``val`` to each seed's status
 
 
 def one_seed(predict: Callable[[NDArray[np.float32]], NDArray[Any]]) -> Predictor:
@@ -203,27 +189,13 @@ def trajectory_rows(
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a method predicted.
+    """What a method predicted."""
 
-    Attributes
-    ----------
-    training_seeds : tuple of int
-        The S seeds; none for an estimator, where S is 1.
-    steps : array, shape (C,)
-        Optimizer steps at the checkpoints.
-    truth : array, shape (N, K)
-        True abundances of the reported components.
-    values : array, shape (S, C, N, K)
-        Predicted abundances, float32.
-    components : tuple of str
-        Labels of the K reported components.
-    """
-
-    training_seeds: tuple[int, ...]
-    steps: NDArray[np.int64]
-    truth: NDArray[np.float64]
-    values: NDArray[np.float32]
-    components: tuple[str, ...]
+    training_seeds: tuple[int, ...]  #: the S seeds; none for an estimator, where S is 1
+    steps: NDArray[np.int64]  #: ``(C,)``, optimizer steps at the checkpoints
+    truth: NDArray[np.float64]  #: ``(N, K)``, true abundances of the reported components
+    values: NDArray[np.float32]  #: ``(S, C, N, K)``, predicted abundances
+    components: tuple[str, ...]  #: labels of the K reported components
 
     @property
     def last(self) -> NDArray[np.float32]:

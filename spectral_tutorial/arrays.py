@@ -1,7 +1,5 @@
 """What a person brings, arrays or a CSV file, looked at before it is used."""
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Iterator, Sequence

@@ -11,8 +11,6 @@ Exit status: 0 done, 1 some cells of a sweep failed, 2 something the person can 
 interrupted.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import sys

@@ -6,14 +6,12 @@ with file, key path, what was found and what would be valid. A field's descripti
 reference page shows.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel
 
@@ -42,8 +40,6 @@ from spectral_tutorial.sections import (
     TrainingConfig,
 )
 
-__all__ = ["SECTIONS", "Config", "ConfigError", "load", "load_yaml"]
-
 SECTIONS: dict[str, type[BaseModel]] = {
     "meta": MetaConfig,
     "spectra": SpectraConfig,
@@ -56,26 +52,16 @@ SECTIONS: dict[str, type[BaseModel]] = {
 
 @dataclass(frozen=True)
 class Config:
-    """An experiment: the five files, checked one by one and against each other.
-
-    Attributes
-    ----------
-    directory : Path
-        Absolute folder of the meta file; relative paths and ``module:function`` are looked up from here.
-    file : str
-        The meta file as its user named it, for messages.
-    folder : Path, optional
-        Where the results go instead of the meta file's ``exp_dir``.
-    """
+    """An experiment: the five files, checked one by one and against each other."""
 
     meta: MetaConfig
     spectra: SpectraConfig
     distribution: DistributionConfig
     training: TrainingConfig
     analysis: AnalysisConfig
-    directory: Path
-    file: str = "meta_config.yaml"
-    folder: Path | None = None
+    directory: Path  #: absolute, of the meta file; relative paths and ``module:function`` are looked up from here
+    file: str = "meta_config.yaml"  #: the meta file as its user named it, for messages
+    folder: Path | None = None  #: where the results go instead of the meta file's ``exp_dir``
 
     def __post_init__(self) -> None:
         for key in ("n_bins", "n_components"):
@@ -135,15 +121,15 @@ class Config:
                 key = f"splits.{name}.distribution.callable"
                 yield split.distribution.callable, self.meta.distribution_config_path, key
 
-    def in_folder(self, folder: str | Path) -> Config:
+    def in_folder(self, folder: str | Path) -> Self:
         """Return a copy whose results go to a folder, see :func:`reading.resolve_path`."""
         return replace(self, folder=resolve_path(folder, Path.cwd(), key="", file="exp_dir"))
 
-    def with_training(self, **changes: Any) -> Config:
+    def with_training(self, **changes: Any) -> Self:
         """Return a copy with other keys of the training file, see :meth:`with_changes`."""
         return self.with_changes({f"training.{key}": value for key, value in changes.items()})
 
-    def _with_sections(self, sections: Mapping[str, Any]) -> Config:
+    def _with_sections(self, sections: Mapping[str, Any]) -> Self:
         """Return a copy with other sections, validated; NumPy's values are taken for what they are."""
         valid: dict[str, Any] = {}
         for name, data in sections.items():
@@ -151,7 +137,7 @@ class Config:
             valid[name] = _section(name, plain(data, file), file, self.directory)
         return replace(self, **valid)
 
-    def with_changes(self, changes: Mapping[str, Any]) -> Config:
+    def with_changes(self, changes: Mapping[str, Any]) -> Self:
         """Return a copy that differs in some keys, validated like the files.
 
         Parameters
@@ -169,7 +155,7 @@ class Config:
         changed = self._with_sections({name: nests[name] for name in SECTIONS if name in touched})
         return changed.with_pair(changes["pair"]) if "pair" in changes else changed
 
-    def with_pair(self, pair: Sequence[str]) -> Config:
+    def with_pair(self, pair: Sequence[str]) -> Self:
         """Return a copy about two other components: they and the reported ones change places, in splits and report."""
         pair = plain(pair, "pair")
         if not isinstance(pair, list) or len(pair) != 2:
@@ -189,7 +175,7 @@ class Config:
         analysis["plot_config"] |= dict(zip(("x_component", "y_component"), new, strict=True))
         return self._with_sections({"distribution": splits, "analysis": analysis})
 
-    def variation(self, name: str) -> Config:
+    def variation(self, name: str) -> Self:
         """Return the configuration of one of the ``variations`` of analysis.yaml."""
         changes, file = self.analysis.variations, self.meta.analysis_config_path
         if name not in changes:

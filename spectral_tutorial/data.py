@@ -4,13 +4,11 @@ Every number comes from a stream of its own, named by (data seed, split, what is
 seed, or asking for more spectra, changes none of the others.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,32 +37,15 @@ class MissingSpectraError(ValueError):
 
 @dataclass(frozen=True)
 class Spectra:
-    """A set of spectra and, where it is known, the truth behind them.
+    """A set of spectra and, where it is known, the truth behind them."""
 
-    Attributes
-    ----------
-    wavelength : array, shape (W,)
-        Wavelengths in nm.
-    flux : array, shape (N, W)
-        Noisy flux, float32: 1 at the continuum's peak where it is made here, in any unit where it is your own.
-    abundance : array, shape (N, L)
-        True abundances, dimensionless.
-    temperature : array, shape (N,)
-        True temperatures in K.
-    noise_level : array, shape (N,)
-        Relative standard deviation of the noise in each spectrum.
-    labels : tuple of str
-        Names of the L components.
-    nuisance : mapping of str to array, shape (N,)
-        What else is known of each spectrum and changes it, and is not asked for: numbers, or words such as a batch.
-    """
-
-    wavelength: NDArray[np.float64]
-    flux: NDArray[np.float32]
-    abundance: NDArray[np.float64]
-    temperature: NDArray[np.float64]
-    noise_level: NDArray[np.float64]
-    labels: tuple[str, ...]
+    wavelength: NDArray[np.float64]  #: ``(W,)``, in nm
+    flux: NDArray[np.float32]  #: ``(N, W)``, noisy: 1 at the continuum's peak where made here, else in any unit
+    abundance: NDArray[np.float64]  #: ``(N, L)``, the truth, dimensionless
+    temperature: NDArray[np.float64]  #: ``(N,)``, the truth, in K
+    noise_level: NDArray[np.float64]  #: ``(N,)``, relative standard deviation of each spectrum's noise
+    labels: tuple[str, ...]  #: names of the L components
+    #: ``(N,)`` by name: what else is known of each spectrum and changes it, numbers or words such as a batch
     nuisance: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -73,7 +54,7 @@ class Spectra:
     def __repr__(self) -> str:
         return f"Spectra({len(self)} spectra x {self.flux.shape[1]} bins, {len(self.labels)} components)"
 
-    def take(self, index: ArrayLike | slice) -> Spectra:
+    def take(self, index: ArrayLike | slice) -> Self:
         """Return the spectra at `index` (whole numbers, a boolean mask or a slice), one of them too as spectra."""
         chosen: Any = index if isinstance(index, slice) else np.atleast_1d(np.asarray(index))
         rows: dict[str, Any] = {name: getattr(self, name)[chosen] for name in ROW_ARRAYS}
@@ -99,7 +80,7 @@ class Spectra:
         noise_level: ArrayLike | None = None,
         labels: tuple[str, ...] = (),
         nuisance: Mapping[str, ArrayLike] | None = None,
-    ) -> Spectra:
+    ) -> Self:
         """Wrap arrays of your own; unknown truth is NaN.
 
         Quantities of astropy are converted to nm, K and numbers without unit; flux and nuisances may have any unit, and
@@ -134,7 +115,7 @@ class Spectra:
         return cls(grid, checked_flux(values), labels=labels, nuisance=known, **truth)
 
     @classmethod
-    def from_csv(cls, path: str | Path, labels: Iterable[str] = (), nuisance: Iterable[str] = ()) -> Spectra:
+    def from_csv(cls, path: str | Path, labels: Iterable[str] = (), nuisance: Iterable[str] = ()) -> Self:
         """Read spectra of your own from a CSV file in UTF-8: a spectrum a row, below a header.
 
         In the header are wavelengths in nm, rising, and the names of other columns, in any place. Commas separate the
@@ -349,7 +330,7 @@ class InputTransform:
         self.floor = LOG_FLOOR
         self.n_bins: int | None = None
 
-    def fit(self, flux: NDArray[np.float32]) -> InputTransform:
+    def fit(self, flux: NDArray[np.float32]) -> Self:
         """Measure mean ``(W,)`` and scale on the training split, ``(N, W)``, and on nothing else."""
         self.n_bins = flux.shape[1]
         self.floor = LOG_FLOOR * flux_unit(flux[: self.BLOCK])

@@ -3,8 +3,6 @@
 Nothing here knows what the work is.
 """
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 import os

@@ -3,12 +3,10 @@
 Asking computes what is missing on the way, leaves it in the folder, and finds it there the next time, whoever asks.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import matplotlib.figure
 import numpy as np
@@ -70,7 +68,7 @@ class Experiment(Stages):
         self._tables: dict[tuple[str, ...], pd.DataFrame] = {}
 
     @classmethod
-    def from_yaml(cls, path: str | Path, *, exp_dir: str | Path | None = None, overwrite: bool = False) -> Experiment:
+    def from_yaml(cls, path: str | Path, *, exp_dir: str | Path | None = None, overwrite: bool = False) -> Self:
         """Open the experiment of a meta file; `exp_dir` stands in for the one that the file names.
 
         Raises
@@ -81,7 +79,7 @@ class Experiment(Stages):
         config = load(path)
         return cls(config if exp_dir is None else config.in_folder(exp_dir), overwrite=overwrite)
 
-    def variation(self, name: str, changes: Mapping[str, Any] | None = None) -> Experiment:
+    def variation(self, name: str, changes: Mapping[str, Any] | None = None) -> "Experiment":
         """Open an experiment that differs from this one in some keys, in the folder ``variations/NAME`` of this one.
 
         Its spectra are not written down: their seeds bring them back.

@@ -1,7 +1,5 @@
 """The folder of one experiment: whose it is, and the record of its configuration."""
 
-from __future__ import annotations
-
 import logging
 import platform
 import re

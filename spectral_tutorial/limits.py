@@ -1,7 +1,5 @@
 """What the best estimator could do: the Cramér-Rao bound, and what is reached without a look at the spectrum."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -5,8 +5,6 @@ Each is written for one seed, ``(B, W)`` in and ``(B, L)`` out. A module of your
 activation=)``. Axes of many copies: ``S`` seeds first.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -14,17 +14,14 @@ Axes: ``N`` spectra, ``L`` lines, ``W`` wavelength bins (always last). Wavelengt
 temperatures in K; flux, abundance and strength are dimensionless. All arithmetic is float64.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-if TYPE_CHECKING:
-    from spectral_tutorial.sections import Line, SpectraConfig
+from spectral_tutorial.sections import Line, SpectraConfig
 
 Array = NDArray[np.float64]
 
@@ -39,11 +36,6 @@ WIEN_NM_K = HC_OVER_K / WIEN_X
 
 DARK = float(np.finfo(np.float32).tiny)
 """Flux below this, the smallest normal number in single precision, shows nothing."""
-
-
-def wavelength_grid(low: float, high: float, n_bins: int) -> Array:
-    """Evenly spaced wavelengths from `low` to `high` nm, both ends included, shape ``(n_bins,)``."""
-    return np.linspace(low, high, n_bins)
 
 
 def _planck_exponent(wavelength: ArrayLike, temperature: ArrayLike) -> Array:
@@ -120,36 +112,22 @@ def _profile(wavelength: Array, line: Line) -> Array:
 
 @dataclass(frozen=True)
 class World:
-    """The part of the forward model that is the same for every spectrum.
+    """The part of the forward model that is the same for every spectrum."""
 
-    Attributes
-    ----------
-    wavelength : array, shape (W,)
-        Wavelengths in nm.
-    profiles : array, shape (L, W)
-        Line profiles G, dimensionless, from 0 to 1, which is at the line center.
-    strength : array, shape (L,)
-        Line strengths: negative for absorption, positive for emission.
-    labels : tuple of str
-        The name of each line.
-    law : {"linear", "beer_lambert"}
-        How an abundance becomes a factor on the flux; see the head of this module.
-    """
-
-    wavelength: Array
-    profiles: Array
-    strength: Array
-    labels: tuple[str, ...]
-    law: str = "linear"
+    wavelength: Array  #: ``(W,)``, in nm
+    profiles: Array  #: ``(L, W)``, line profiles G, dimensionless, from 0 to 1, which is at the line center
+    strength: Array  #: ``(L,)``, negative for absorption, positive for emission
+    labels: tuple[str, ...]  #: the name of each line
+    law: str = "linear"  #: or "beer_lambert": how an abundance becomes a factor on the flux
 
     @classmethod
-    def from_config(cls, config: SpectraConfig) -> World:
+    def from_config(cls, config: SpectraConfig) -> Self:
         """Build the world that ``synthetic_spectra.yaml`` describes.
 
         A measured profile goes in straight lines from point to point. It is divided by its largest value on the grid,
         and the strength multiplied by it: so a profile is never above 1, and the strength is what happens at its top.
         """
-        wavelength = wavelength_grid(config.wavelength_min, config.wavelength_max, config.n_bins)
+        wavelength = np.linspace(config.wavelength_min, config.wavelength_max, config.n_bins)
         profiles = np.array([_profile(wavelength, line) for line in config.lines])
         top = np.array(
             [row.max() or 1.0 if line.profile else 1.0 for row, line in zip(profiles, config.lines, strict=True)]

@@ -4,8 +4,6 @@ The whole question of this project is asked here: the *marginal* distribution of
 and test, only the *joint* distribution differs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path

@@ -5,8 +5,6 @@ of the libraries, and the fingerprints of the stages it reads. So an edit of the
 changed caption nothing.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack

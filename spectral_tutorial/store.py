@@ -5,8 +5,6 @@ everything is there, with a ``status.json`` that holds the fingerprint of what i
 file. A folder whose fingerprint or checksums do not match is made again. Whoever writes holds the experiment's lock.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

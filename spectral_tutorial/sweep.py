@@ -4,8 +4,6 @@
 computed. :meth:`Sweep.run` computes those that are not finished; ``book/reference/sweeps.md`` says what it leaves.
 """
 
-from __future__ import annotations
-
 import csv
 import importlib
 import io
@@ -20,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import filelock
 import pandas as pd
@@ -82,7 +80,7 @@ class SweepFile(reading.Part):
         return {**self.fixed, **{key: value for key, value in seeds.items() if value is not None}}
 
     @validator(mode="after")
-    def _check(self) -> SweepFile:
+    def _check(self) -> Self:
         for place in ("fixed", "grid"):
             for key in getattr(self, place):
                 if key.startswith("meta.") and key not in ("meta.data_seed", "meta.training_seed"):
@@ -113,7 +111,7 @@ class Cell:
     stage: Stage
 
     @classmethod
-    def make(cls, given: SweepFile, base: Config, values: Mapping[str, Any], folder: Path) -> Cell:
+    def make(cls, given: SweepFile, base: Config, values: Mapping[str, Any], folder: Path) -> Self:
         """Make the cell of some values; ConfigError if one of them cannot be used."""
         changes = {key: value for key, value in values.items() if key != "method"}
         changes |= dict.fromkeys(("meta.generate_data", "meta.run_training", "meta.run_analysis"), True)
@@ -232,7 +230,7 @@ def _write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[str]]
 class Tables:
     """What is known of a sweep's cells, written down with each one that arrives; the folder's lock is held."""
 
-    def __init__(self, sweep: Sweep, asked: Iterable[Cell]) -> None:
+    def __init__(self, sweep: "Sweep", asked: Iterable[Cell]) -> None:
         self.sweep, self.asked = sweep, {cell.digest for cell in asked}
         self.cells = {cell.digest: cell for cell in sweep.plan}  # two of the plan may be one and the same experiment
         self.reports = {digest: report for digest, cell in self.cells.items() if (report := cell.report()) is not None}

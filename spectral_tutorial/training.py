@@ -8,8 +8,6 @@ seeds, so that adding a seed changes no other seed's result.
 Axes: ``S`` seeds and ``C`` checkpoints first, then ``N`` or ``B`` spectra, ``W`` bins or ``L`` components.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -53,27 +51,12 @@ REGISTER = 16
 
 @dataclass(frozen=True)
 class History:
-    """Losses at the checkpoints.
+    """Losses at the checkpoints."""
 
-    Attributes
-    ----------
-    seeds : tuple of int
-        The S training seeds.
-    step : array, shape (C,)
-        Optimizer steps done; the first is 0, the untrained network.
-    epoch : array, shape (C,)
-        The same in passes through the training split.
-    train_loss : array, shape (S, C)
-        Mean loss over the batches since the checkpoint before, each spectrum counted alike (NaN at step 0).
-    val_loss : array, shape (S, C)
-        Loss over the validation split.
-    """
-
-    seeds: tuple[int, ...]
-    step: NDArray[np.int64]
-    epoch: NDArray[np.float64]
-    train_loss: NDArray[np.float64]
-    val_loss: NDArray[np.float64]
+    step: NDArray[np.int64]  #: ``(C,)``, optimizer steps done; the first is 0, the untrained network
+    epoch: NDArray[np.float64]  #: ``(C,)``, the same in passes through the training split
+    train_loss: NDArray[np.float64]  #: ``(S, C)``, mean over the spectra since the checkpoint before; NaN at step 0
+    val_loss: NDArray[np.float64]  #: ``(S, C)``, over the validation split
 
 
 def train(
@@ -152,7 +135,7 @@ def train(
         on_step(step + 1, total)
 
     by_seed = (torch.stack(losses, dim=1).cpu().double().numpy() for losses in (train_losses, val_losses))
-    return History(tuple(seeds), np.array(checkpoints), np.array(checkpoints) / steps_per_epoch, *by_seed)
+    return History(np.array(checkpoints), np.array(checkpoints) / steps_per_epoch, *by_seed)
 
 
 def balanced(errors: Tensor, occurs: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """What every estimator of this package asks of the spectra that it is given."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

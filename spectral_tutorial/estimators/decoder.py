@@ -1,7 +1,5 @@
 """An estimator that learns a forward model from spectra of single lines, and inverts it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
 from typing import Self
@@ -39,23 +37,12 @@ class LogAdditiveModel:
     with :math:`z^m` all monomials of the continuum coordinates z up to a degree, and a shape of its own for every power
     of every abundance. Beyond the training range the powers of an abundance go on along their tangents, because a
     polynomial cannot be trusted there.
-
-    Attributes
-    ----------
-    exponents : array of int, shape (M, Q)
-        Powers of the Q continuum coordinates in each of the M monomials.
-    degree : int
-        D, the highest power of an abundance.
-    top : array, shape (K,)
-        Largest abundance of each component in training.
-    templates : array, shape (M + K D, W)
-        C above B.
     """
 
-    exponents: NDArray[np.int64]
-    degree: int
-    top: Array
-    templates: Array
+    exponents: NDArray[np.int64]  #: ``(M, Q)``, powers of the Q continuum coordinates in each of the M monomials
+    degree: int  #: D, the highest power of an abundance
+    top: Array  #: ``(K,)``, largest abundance of each component in training
+    templates: Array  #: ``(M + K D, W)``, C above B
 
     @property
     def n_continuum(self) -> int:
@@ -67,7 +54,7 @@ class LogAdditiveModel:
         """Templates C of the continuum, shape ``(M, W)``."""
         return self.templates[: len(self.exponents)]
 
-    def only(self, present: NDArray[np.bool_]) -> LogAdditiveModel:
+    def only(self, present: NDArray[np.bool_]) -> Self:
         """Return the model in which all components but those of a mask ``(K,)`` are absent."""
         kept = np.append(np.ones(len(self.exponents), bool), np.repeat(present, self.degree))
         return replace(self, top=self.top[present], templates=self.templates[kept])
@@ -160,8 +147,6 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
     ----------
     model_ : LogAdditiveModel
         The learned forward model.
-    n_spectra_ : int
-        Number of spectra that were learned from: those with at most one component.
     n_features_in_ : int
         W.
     flux_unit_ : float
@@ -229,7 +214,6 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         self.model_ = _learn(model, log_flux, weight, z, a)
         self._z_range = z.min(axis=0), z.max(axis=0)
         self._z_starts = z[np.argsort(z[:, 0])][np.linspace(0, len(z) - 1, N_STARTS).astype(int)]
-        self.n_spectra_ = len(flux)
         return self
 
     def lines(self, abundance: float = 1.0) -> Array:
@@ -274,16 +258,12 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
             most = np.maximum(most, found.log_likelihood)
         return left
 
-    def log_likelihood(self, X: ArrayLike, y: ArrayLike) -> Array:
-        r"""How well the learned forward model foretells spectra from their true abundances, shape ``(N,)``.
+    def log_likelihood(self, theta: Array, residual: Array) -> Array:
+        """How well the model foretells spectra from their true abundances, see :meth:`explain`; shape ``(N,)``.
 
         Log likelihood of the flux, up to a constant, with each spectrum's noise level and continuum coordinates at
         their best, less one for each coordinate that was free to adapt (Akaike's correction).
         """
-        return self.likelihood_of(*self.explain(X, y))
-
-    def likelihood_of(self, theta: Array, residual: Array) -> Array:
-        """Return the :meth:`log_likelihood` of what :meth:`explain` returned, shape ``(N,)``."""
         variance, mean = np.square(residual).mean(axis=1), self.model_.flux(theta)
         return -0.5 * mean.shape[1] * np.log(variance) - np.log(mean).sum(axis=1) - self.n_continuum
 

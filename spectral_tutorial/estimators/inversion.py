@@ -6,8 +6,6 @@ spectrum look like this one? All such estimators of this package share the searc
 Axes: ``N`` spectra, ``P`` parameters, ``W`` bins.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -53,21 +51,11 @@ Goal = Callable[[Array, Array], tuple[Array, Array, Array]]
 
 @dataclass(frozen=True)
 class Inversion:
-    """What the search found.
+    """What the search found."""
 
-    Attributes
-    ----------
-    theta : array, shape (N, P)
-        Most likely parameters.
-    log_likelihood : array, shape (N,)
-        Log likelihood there, with the noise level at its own best, up to a constant that is the same for all models.
-    information : array, shape (N, P, P)
-        Fisher information about theta at that noise level.
-    """
-
-    theta: Array
-    log_likelihood: Array
-    information: Array
+    theta: Array  #: ``(N, P)``, most likely parameters
+    log_likelihood: Array  #: ``(N,)``, there, with the noise level at its best, up to a constant that all models share
+    information: Array  #: ``(N, P, P)``, Fisher information about theta at that noise level
 
 
 def bin_scatter(log_flux: Array) -> Array:

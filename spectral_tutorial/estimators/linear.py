@@ -1,7 +1,5 @@
 """Linear estimators: ridge regression on all bins, and a window around each line."""
 
-from __future__ import annotations
-
 from typing import Self
 
 import numpy as np
@@ -18,6 +16,9 @@ from spectral_tutorial.estimators.inversion import Array
 
 PENALTIES = tuple(10.0**power for power in np.arange(-2.0, 3.5, 0.5))
 """Ridge penalties to choose from."""
+
+DEGREE = 2
+"""Of a window's local continuum."""
 
 REACH = 5.0
 """Half a window, in widths of its line."""
@@ -102,19 +103,16 @@ class WindowedRidge(RegressorMixin, BaseEstimator):
         Wavelengths in nm.
     center, width : sequence of float, length K
         Place and Gaussian sigma of each component's line in nm.
-    degree : int
-        Degree of the local continuum.
 
     Notes
     -----
     Reading each element from its own windows is how surveys do it; a network with such windows: Leung & Bovy 2019.
     """
 
-    def __init__(self, wavelength: ArrayLike, center: ArrayLike, width: ArrayLike, degree: int = 2) -> None:
+    def __init__(self, wavelength: ArrayLike, center: ArrayLike, width: ArrayLike) -> None:
         self.wavelength = wavelength
         self.center = center
         self.width = width
-        self.degree = degree
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn from flux ``(N, W)`` and abundances ``(N, K)``.
@@ -153,7 +151,7 @@ class WindowedRidge(RegressorMixin, BaseEstimator):
             raise MissingSpectraError(f"no bin lies within {REACH:g} widths of the line at {center:g} nm")
         window, place = _log(np.asarray(flux[:, inside], float) / self.flux_unit_), distance[inside] / REACH
         beside = np.abs(distance[inside]) > CORE
-        powers = np.vander(place, self.degree + 1)
+        powers = np.vander(place, DEGREE + 1)
         # One matrix for all spectra: from the bins beside the line to the continuum in all of the window's bins.
         bridge = powers @ np.linalg.pinv(powers[beside])
         return window - window[:, beside] @ bridge.T

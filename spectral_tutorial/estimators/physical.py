@@ -1,7 +1,5 @@
 """Readers that know the physics: analysis by synthesis, and the observer that believes the training distribution."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from typing import Self
@@ -131,9 +129,7 @@ class AnalysisBySynthesis(RegressorMixin, BaseEstimator):
     world : World
         The forward model.
     labels : sequence of str
-        The K components to report.
-    free : sequence of str, optional
-        All lines that may be present, the reported ones among them; only those if not given.
+        The K components that may be present.
     abundance_range, temperature_range : pair of float
         What may be drawn; temperatures in K. The search looks there, and as far again beyond.
 
@@ -146,13 +142,11 @@ class AnalysisBySynthesis(RegressorMixin, BaseEstimator):
         self,
         world: World,
         labels: Sequence[str],
-        free: Sequence[str] | None = None,
         abundance_range: Pair = (0.0, 1.0),
         temperature_range: Pair = STARS,
     ) -> None:
         self.world = world
         self.labels = labels
-        self.free = free
         self.abundance_range = abundance_range
         self.temperature_range = temperature_range
 
@@ -163,14 +157,13 @@ class AnalysisBySynthesis(RegressorMixin, BaseEstimator):
 
     def predict(self, X: ArrayLike) -> Array:
         """Most likely abundances, shape ``(N, K)``; not clipped, so noise can make them negative or above 1."""
-        return self.invert(X).theta[:, : len(self.labels)]
+        return self.invert(X).theta[:, :-1]
 
     def invert(self, X: ArrayLike) -> Inversion:
-        """Most likely abundances (reported lines first, then the other free ones) and, last, the temperature."""
+        """Most likely abundances and, last, temperature of each spectrum, with their information."""
         check_is_fitted(self, "n_features_in_")
-        others = [label for label in self.free or () if label not in self.labels]
-        free = self.world.index([*self.labels, *others])
-        return WorldModel(self.world, free, self.abundance_range, self.temperature_range).invert(check_flux(self, X))
+        model = WorldModel(self.world, self.world.index(self.labels), self.abundance_range, self.temperature_range)
+        return model.invert(check_flux(self, X))
 
 
 class BayesianObserver(RegressorMixin, BaseEstimator):

@@ -1,7 +1,5 @@
 """Choosing an estimator's settings on held-out spectra of the training distribution, never on the test."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,7 +63,7 @@ def choose_decoder(
     def judged(chosen: Mapping[str, int]) -> tuple[LogAdditiveDecoder, tuple[Array, Array], float]:
         decoder = LogAdditiveDecoder(**chosen).fit(X, y)
         explained = decoder.explain(X_val, y_val)
-        return decoder, explained, float(decoder.likelihood_of(*explained).mean())
+        return decoder, explained, float(decoder.log_likelihood(*explained).mean())
 
     tried = list(ParameterGrid(settings))
     fitted, explained, likelihoods = zip(*cores.parallel_map(judged, tried), strict=True)

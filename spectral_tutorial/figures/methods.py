@@ -1,7 +1,5 @@
 """Methods side by side: what they reach, what they know, what they learned."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
