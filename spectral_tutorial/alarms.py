@@ -17,8 +17,7 @@ from spectral_tutorial.analysis import quantiles
 
 Array = NDArray[np.float64]
 
-FALSE_ALARMS = 0.01
-"""Share of known spectra for which an alarm may ring."""
+FALSE_ALARMS = 0.01  #: share of known spectra for which an alarm may ring
 
 
 def autocorrelation(residual: ArrayLike) -> Array:

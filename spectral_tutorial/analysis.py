@@ -26,15 +26,9 @@ ID_SPLIT, OOD_SPLIT = "val", "test"
 DEAD_STD = 1e-3
 """A network whose outputs for all reported components vary less than this over ``val`` answers with a constant."""
 
-UNFINISHED_FACTOR = 10.0
-"""A run whose final loss is above this many times that of a constant has learned little yet."""
-
-LIVE = ("ok", "unfinished")
-"""What may become of a run whose predictions say something: only these enter medians."""
-
-THIRDS = ("quietest", "middle", "noisiest")
-"""Of the noise level, see :func:`ratio_by_noise`."""
-
+UNFINISHED_FACTOR = 10.0  #: a run whose final loss is above this many times that of a constant has learned little yet
+LIVE = ("ok", "unfinished")  #: what may become of a run whose predictions say something: only these enter medians
+THIRDS = ("quietest", "middle", "noisiest")  #: of the noise level, see :func:`ratio_by_noise`
 TRAJECTORY_COLUMNS = [
     "method", "data_seed", "training_seed", "checkpoint", "step", "epoch", "split", "component",
     "mse", "bias", "slope",
@@ -45,8 +39,7 @@ REPORT_COLUMNS = [
 ]  # fmt: skip
 
 
-FIFTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-"""Borders of five equal ranges of abundance."""
+FIFTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  #: borders of five equal ranges of abundance
 
 
 class Moments:

@@ -205,8 +205,7 @@ def load(meta_path: str | Path) -> Config:
     return Config(directory=directory, file=file, **sections)
 
 
-MOST_BYTES, MOST_ROWS = 2_000_000, 5_000
-"""How long a table may be."""
+MOST_BYTES, MOST_ROWS = 2_000_000, 5_000  #: how long a table may be
 
 
 def read_columns(path: Path, column: str, file: str) -> dict[str, list[float | str]]:

@@ -20,9 +20,7 @@ from spectral_tutorial.reading import ConfigError
 from spectral_tutorial.sections import SpectraConfig, Split
 from spectral_tutorial.splits import draw_abundance, draw_sampled
 
-CHUNK = 64
-"""Spectra computed at a time: 64 x 1024 float64 values are half a megabyte and stay in a core's cache."""
-
+CHUNK = 64  #: spectra computed at a time: 64 x 1024 float64 values are half a megabyte and stay in a core's cache
 SMOOTHING = 31
 """Bins averaged where only the continuum is wanted: much wider than a bin, much narrower than the continuum."""
 

@@ -17,12 +17,8 @@ from spectral_tutorial.store import PARTS, PUBLISHED, STATUS, Folder, Stage, Sto
 
 log = logging.getLogger(__name__)
 
-Sections = Mapping[str, Mapping[str, Any]]
-"""A configuration as plain values: ``meta`` and the four other files."""
-
-VERSIONS = "versions.json"
-"""The record's last file, with the versions that were used."""
-
+Sections = Mapping[str, Mapping[str, Any]]  #: a configuration as plain values: ``meta`` and the four other files
+VERSIONS = "versions.json"  #: the record's last file, with the versions that were used
 RECORD = {
     "meta": "meta_config.yaml",
     "spectra": "synthetic_spectra.yaml",

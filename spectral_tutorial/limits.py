@@ -11,12 +11,8 @@ from spectral_tutorial.physics import DARK, World, log_continuum
 
 Array = NDArray[np.float64]
 
-BLOCK = 512
-"""Spectra whose Jacobians are held at a time."""
-
-UNSEEN = 1e-100
-"""An abundance whose slopes of log flux are no longer than this leaves no trace, however large it is."""
-
+BLOCK = 512  #: spectra whose Jacobians are held at a time
+UNSEEN = 1e-100  #: an abundance whose slopes of log flux are no longer than this leaves no trace, however large it is
 PLAIN = 1e-6
 """An inverse loses as many digits as the smallest eigenvalue of the scaled information has zeros: six at most."""
 

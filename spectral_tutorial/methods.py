@@ -59,9 +59,7 @@ LIMIT_TRAINING: Mapping[str, Any] = {
 }
 """What a network at the limit has in the place of training.yaml; chosen on recombined spectra that were held out."""
 
-DRAWS = 4096
-"""Abundances that are drawn from a person's own function to see how far they go."""
-
+DRAWS = 4096  #: abundances that are drawn from a person's own function to see how far they go
 TOLD = SINGLE, PAIRS, COMBINATION, RULE, PHYSICS = (
     "single lines only", "other pairs of lines", "the combination too", "one rule of physics", "all of the physics",
 )  # fmt: skip
@@ -70,8 +68,7 @@ TOLD = SINGLE, PAIRS, COMBINATION, RULE, PHYSICS = (
 FLAT: Mapping[str, Any] = {"n_continuum": 3, "continuum_degree": 1, "degree": 3}
 """Settings of a decoder whose continua are what principal component analysis would give: a flat family."""
 
-RANK = 256
-"""Principal components that the linear estimators look at; fixed, not chosen."""
+RANK = 256  #: principal components that the linear estimators look at; fixed, not chosen
 
 
 @dataclass(frozen=True)

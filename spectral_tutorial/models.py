@@ -22,18 +22,12 @@ from spectral_tutorial.sections import SpectraConfig, TrainingConfig
 
 log = logging.getLogger(__name__)
 
-Build = Callable[[], nn.Module]
-"""Makes one network; what it draws comes from torch's global generator."""
-
-State = dict[str, Tensor]
-"""Parameters and buffers of all seeds, each tensor stacked along a first axis S."""
-
+Build = Callable[[], nn.Module]  #: makes one network; what it draws comes from torch's global generator
+State = dict[str, Tensor]  #: parameters and buffers of all seeds, each tensor stacked along a first axis S
 Forward = Callable[[State, Tensor], Tensor]
 """The forward pass of all seeds: their state and inputs ``(S, B, W)`` in, outputs ``(S, B, L)`` out."""
 
-EVALUATION_ROWS = 1024
-"""Spectra in one forward pass when nothing is learned from them."""
-
+EVALUATION_ROWS = 1024  #: spectra in one forward pass when nothing is learned from them
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 
 
@@ -161,8 +155,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "linear": Linear,
 }
 
-STACKED = (MLP, AveragingMLP, Linear)
-"""Networks with a forward pass of many copies."""
+STACKED = (MLP, AveragingMLP, Linear)  #: networks with a forward pass of many copies
 
 
 def mask_layers(model: nn.Module) -> dict[str, SeededDropout]:

@@ -25,15 +25,9 @@ from spectral_tutorial.sections import Line, SpectraConfig
 
 Array = NDArray[np.float64]
 
-HC_OVER_K = 1.438776877e7
-"""Second radiation constant h c / k in nm K (exact SI values of h, c and k, 2019)."""
-
-WIEN_X = 4.965114231744276
-"""Root of x = 5 (1 - exp(-x)): the dimensionless place h c / (lambda k T) of Planck's peak."""
-
-WIEN_NM_K = HC_OVER_K / WIEN_X
-"""Wien's displacement constant in nm K: the continuum peaks at ``WIEN_NM_K / T``."""
-
+HC_OVER_K = 1.438776877e7  #: second radiation constant h c / k in nm K (exact SI values of h, c and k, 2019)
+WIEN_X = 4.965114231744276  #: root of x = 5 (1 - exp(-x)): the dimensionless place h c / (lambda k T) of Planck's peak
+WIEN_NM_K = HC_OVER_K / WIEN_X  #: Wien's displacement constant in nm K: the continuum peaks at ``WIEN_NM_K / T``
 DARK = float(np.finfo(np.float32).tiny)
 """Flux below this, the smallest normal number in single precision, shows nothing."""
 

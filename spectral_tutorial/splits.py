@@ -26,8 +26,7 @@ from spectral_tutorial.sections import (
 
 Array = NDArray[np.float64]
 
-LEARNED_FROM = ("train", "oracle_train")
-"""Splits that methods learn from; they are evaluated on all others."""
+LEARNED_FROM = ("train", "oracle_train")  #: splits that methods learn from; they are evaluated on all others
 
 
 def draw_uniform(low: float, high: float, kind: str, size: int | tuple[int, ...], rng: np.random.Generator) -> Array:

@@ -33,15 +33,11 @@ from spectral_tutorial.store import Stage
 
 log = logging.getLogger(__name__)
 
-KEPT_SPECTRA = 4096
-"""Spectra of a split whose predictions are kept; errors are measured on all of them."""
-
+KEPT_SPECTRA = 4096  #: spectra of a split whose predictions are kept; errors are measured on all of them
 MADE_AGAIN = (RECOMBINED, "many_combinations")
 """Large splits, never written down: what they are made of brings them back."""
 
-SEEDS_AT_ONCE = 16
-"""Networks trained in one batch: more would not be faster and would need more memory."""
-
+SEEDS_AT_ONCE = 16  #: networks trained in one batch: more would not be faster and would need more memory
 CODE = {
     "spectra": digests.closure_digest(data),
     "networks": digests.closure_digest(data, training),
@@ -50,8 +46,7 @@ CODE = {
 }
 """Digests of the code that runs here. Taken once, on import: a file that is edited later is not what runs."""
 
-LIBRARIES = [version("scikit-learn"), version("scipy")]
-"""Versions of what the estimators stand on."""
+LIBRARIES = [version("scikit-learn"), version("scipy")]  #: versions of what the estimators stand on
 
 
 class Stages:

@@ -27,9 +27,7 @@ from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
-IN_MEMORY = 2**26
-"""Bytes of an array without a name that is held in memory; larger ones lie in a file."""
-
+IN_MEMORY = 2**26  #: bytes of an array without a name that is held in memory; larger ones lie in a file
 STATUS = "status.json"
 
 PUBLISHED = "published.json"

@@ -46,9 +46,7 @@ log = logging.getLogger(__name__)
 TABLE, FAILURES, SECONDS, RECORD = "table.csv", "failures.csv", "seconds.csv", "spectral-tutorial-sweep.json"
 MOST_CELLS = 100_000
 
-CODE = digests.closure_digest(experiment)
-"""Digest of the code that reports depend on, taken on import."""
-
+CODE = digests.closure_digest(experiment)  #: digest of the code that reports depend on, taken on import
 _CHANGES = "SECTION.KEY, or pair, as in the variations of analysis.yaml"
 _listed = (Field(strict=False, min_length=1), AfterValidator(reading.check_twice))
 

@@ -45,8 +45,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 LOG_CHECKPOINTS = 16
 """Checkpoints after step 0 that ``checkpoint_by: log`` asks for; the first few coincide and are merged."""
 
-REGISTER = 16
-"""Numbers in a processor's widest register."""
+REGISTER = 16  #: numbers in a processor's widest register
 
 
 @dataclass(frozen=True)

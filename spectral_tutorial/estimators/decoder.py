@@ -15,17 +15,10 @@ from spectral_tutorial.estimators.checking import check_both, check_flux
 from spectral_tutorial.estimators.inversion import BLOCK, LEAST_VARIANCE, Array, Inversion, bin_scatter, invert, solve
 from spectral_tutorial.physics import add_noise
 
-FREEDOM = 0.5
-"""How far beyond the training range a search may go, in units of that range."""
-
-N_STARTS = 10
-"""Continua, spread over those seen in training, where a search may start."""
-
-SETTLED = 1e-4
-"""The turns are over when coordinates of spread 1 move by less than this."""
-
-BRIGHTEST = 50.0
-"""Largest absolute log flux of a model: keeps the exponential finite while a search looks around."""
+FREEDOM = 0.5  #: how far beyond the training range a search may go, in units of that range
+N_STARTS = 10  #: continua, spread over those seen in training, where a search may start
+SETTLED = 1e-4  #: the turns are over when coordinates of spread 1 move by less than this
+BRIGHTEST = 50.0  #: largest absolute log flux of a model: keeps the exponential finite while a search looks around
 
 
 @dataclass(frozen=True)

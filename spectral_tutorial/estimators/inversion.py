@@ -19,16 +19,12 @@ from spectral_tutorial.physics import DARK
 
 Array = NDArray[np.float64]
 
-BLOCK = 256
-"""Spectra inverted together: enough that threads work on arrays and do not queue for the interpreter."""
-
+BLOCK = 256  #: spectra inverted together: enough that threads work on arrays and do not queue for the interpreter
 MAX_STEPS = 60
 TOLERANCE = 1e-4
 """A search is over when its next step promises less than this much log likelihood: a hundredth of an error bar."""
 
-START_TOLERANCE = 1.0
-"""The same for the first, rough search."""
-
+START_TOLERANCE = 1.0  #: the same for the first, rough search
 LEAST_VARIANCE = 1e-13
 """Relative noise variance of a spectrum that fits exactly: what is left is the rounding of float32."""
 

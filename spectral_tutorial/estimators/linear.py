@@ -14,17 +14,10 @@ from spectral_tutorial.data import LOG_FLOOR, MissingSpectraError, brightness, f
 from spectral_tutorial.estimators.checking import check_both, check_flux, check_several
 from spectral_tutorial.estimators.inversion import Array
 
-PENALTIES = tuple(10.0**power for power in np.arange(-2.0, 3.5, 0.5))
-"""Ridge penalties to choose from."""
-
-DEGREE = 2
-"""Of a window's local continuum."""
-
-REACH = 5.0
-"""Half a window, in widths of its line."""
-
-CORE = 2.5
-"""Half of what counts as the line, in its widths: the rest of the window is continuum."""
+PENALTIES = tuple(10.0**power for power in np.arange(-2.0, 3.5, 0.5))  #: ridge penalties to choose from
+DEGREE = 2  #: of a window's local continuum
+REACH = 5.0  #: half a window, in widths of its line
+CORE = 2.5  #: half of what counts as the line, in its widths: the rest of the window is continuum
 
 
 def ridge(log: bool, rank: int | None = None) -> Pipeline:

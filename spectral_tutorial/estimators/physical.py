@@ -17,9 +17,7 @@ from spectral_tutorial.physics import DARK, World
 
 Pair = tuple[float, float]
 
-STARS: Pair = (3000.0, 7000.0)
-"""Temperatures in K that are drawn in the world of the book."""
-
+STARS: Pair = (3000.0, 7000.0)  #: temperatures in K that are drawn in the world of the book
 TEMPERATURES = (1000.0, 20000.0)
 """Temperatures in K that any search may try, and twice or half of what a world may draw besides."""
 
@@ -35,20 +33,14 @@ ones too, or the noise of an absent line would only ever add."""
 DARKEST = 0.02
 """No abundance is tried with which a line would leave less than this part of the continuum, unless a world draws it."""
 
-DEEPEST = 100.0
-"""No strength x abundance is tried that is larger: no world has more than half of it."""
-
-POINT = 1e-4
-"""A range narrower than this part of an error bar is a single value for all that can be seen."""
+DEEPEST = 100.0  #: no strength x abundance is tried that is larger: no world has more than half of it
+POINT = 1e-4  #: a range narrower than this part of an error bar is a single value for all that can be seen
 
 REACH, NODES = 8.0, 400
 """An integral over a normal distribution is taken over this many error bars to each side, at this many places."""
 
-UNSEEN = 1e-100
-"""A parameter about which the root of the information is less leaves no trace."""
-
-SINGULAR = 1e-12
-"""Smallest eigenvalue of a scaled information that can be inverted; what is below it counts as this."""
+UNSEEN = 1e-100  #: a parameter about which the root of the information is less leaves no trace
+SINGULAR = 1e-12  #: smallest eigenvalue of a scaled information that can be inverted; what is below it counts as this
 
 
 class WorldModel:

@@ -17,8 +17,7 @@ DECODER_SETTINGS: tuple[Mapping[str, Sequence[int]], ...] = (
 )
 """Grids of the decoder's settings: a curved line of continua, or a flat space of three dimensions."""
 
-SLACK = 0.01
-"""A degree is enough where its misreading is above the least by no more than this share of it."""
+SLACK = 0.01  #: a degree is enough where its misreading is above the least by no more than this share of it
 
 
 def choose_decoder(
