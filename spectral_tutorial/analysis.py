@@ -45,10 +45,7 @@ FIFTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  #: borders of five equal ranges of abun
 class Moments:
     """Sums over spectra from which error, bias and slope follow, so that spectra can come in blocks.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Leading axes of the predictions, ``(S, K)`` say.
+    Its shape is that of predictions without the axis of spectra, ``(S, K)`` say.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -156,14 +153,9 @@ def evaluate(
 def trajectory_rows(
     moments: Sequence[Moments], fitted: Predictor, split: str, components: Sequence[str]
 ) -> pd.DataFrame:
-    """Error, bias and slope at every checkpoint of every seed, a row each.
+    """Error, bias and slope at every checkpoint of every seed, a row each, all ``TRAJECTORY_COLUMNS`` but two.
 
     `moments` holds one entry a checkpoint, with axes ``(S, K)``.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``TRAJECTORY_COLUMNS`` without the first two, method and data_seed.
     """
     measured = {name: np.stack([getattr(m, name) for m in moments], axis=1) for name in ("mse", "bias", "slope")}
     s, c, k = np.indices(measured["mse"].shape).reshape(3, -1)
@@ -199,19 +191,8 @@ class Predictions:
 def slope_by_other_abundance(truth: ArrayLike, predicted: ArrayLike, edges: Sequence[float] = FIFTHS) -> pd.Series:
     """Slope of predicted on true abundance of the second component, by how much there is of the first.
 
-    Parameters
-    ----------
-    truth : array, shape (N, 2)
-        True abundances of the two reported components.
-    predicted : array, shape (S, N, 2)
-        Predictions of each seed.
-    edges : sequence of float
-        Borders of the ranges of the first component's abundance.
-
-    Returns
-    -------
-    Series
-        Median over seeds in each range, named by its borders.
+    From true abundances ``(N, 2)`` and predictions ``(S, N, 2)``: the median over seeds in each range of the first
+    component's abundance, named by its borders.
     """
     truth, predicted, slopes = np.asarray(truth, float), np.asarray(predicted, float), {}
     for low, high in pairwise(edges):
@@ -227,15 +208,8 @@ def classify(output_std: ArrayLike, val_loss: ArrayLike, constant_loss: float) -
 
     A run has diverged if a loss is not finite, or the last one is larger than the first: it ended worse than it began.
     It is dead if it answers with a constant, and unfinished if it got better and is still far from a constant's loss.
-
-    Parameters
-    ----------
-    output_std : array, shape (S, K)
-        Standard deviation of the final predictions over ``val``.
-    val_loss : array, shape (S, C)
-        Loss over ``val`` at the checkpoints, the first of them before any step.
-    constant_loss : float
-        Loss over ``val`` of the method that always predicts the training mean.
+    Judged on ``val``: by the standard deviation ``(S, K)`` of the final predictions, the loss ``(S, C)`` at the
+    checkpoints, the first of them before any step, and the loss of always predicting the training mean.
     """
     dead = (np.asarray(output_std, float) < DEAD_STD).all(axis=1)
     losses = np.asarray(val_loss, float)
@@ -315,17 +289,10 @@ def over_bound(error: ArrayLike, bound: ArrayLike) -> Array:
 
 
 def ratio_by_noise(squared_error: ArrayLike, bound: ArrayLike, noise_level: ArrayLike) -> pd.DataFrame:
-    """Squared error over the Cramér-Rao bound, by thirds of the noise level.
+    """Squared error over the Cramér-Rao bound, both ``(N, K)``, by thirds of the true noise level ``(N,)``.
 
     The ratio of the two means, ``all``, is ruled by the noisiest spectra, where both are largest; so the mean of the
     ratios stands beside it for each third.
-
-    Parameters
-    ----------
-    squared_error, bound : array, shape (N, K)
-        Of each spectrum and component.
-    noise_level : array, shape (N,)
-        True noise levels, by which the spectra are sorted.
 
     Returns
     -------
@@ -344,16 +311,8 @@ def ratio_by_noise(squared_error: ArrayLike, bound: ArrayLike, noise_level: Arra
 def pooled_ratio_by_noise(parts: Sequence[tuple[Array, Array, Array]]) -> pd.DataFrame:
     """Pool :func:`ratio_by_noise` over data seeds, errors averaged over training seeds first.
 
-    Parameters
-    ----------
-    parts : sequence of (squared error ``(S, N, K)``, bound ``(N, K)``, noise level ``(N,)``)
-        One a data seed; S live runs, or none.
-
-    Returns
-    -------
-    DataFrame
-        Columns all, low, high, quietest, middle, noisiest; low and high are quartiles of what ``all`` is for each live
-        run by itself.
+    Of squared error ``(S, N, K)``, bound ``(N, K)`` and noise level ``(N,)`` of each data seed, S live runs or none.
+    The columns low and high are quartiles of what ``all`` is for each live run by itself.
     """
     means = [error.mean(axis=0) if len(error) else np.full(bound.shape, np.nan) for error, bound, _ in parts]
     bounds, noise = (np.concatenate([part[place] for part in parts]) for place in (1, 2))

@@ -109,10 +109,7 @@ def _validate(base: Config) -> None:
 def _try_code(config: Config, name: str, file: str, key: str) -> None:
     """Say from where Python of one's own was imported, and use it once.
 
-    Raises
-    ------
-    ConfigError
-        If a function draws no abundances, or a class makes no network for these spectra.
+    ConfigError if a function draws no abundances, or a class makes no network for these spectra.
     """
     module = sys.modules[name.partition(":")[0]]
     log.info("%s: %s: %s was imported from %s", file, key, name, getattr(module, "__file__", "Python itself"))

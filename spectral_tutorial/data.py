@@ -84,11 +84,8 @@ class Spectra:
         Quantities of astropy are converted to nm, K and numbers without unit; flux and nuisances may have any unit, and
         keep it. Flux may be negative, as measured absorbance is; its logarithm then means nothing.
 
-        Raises
-        ------
-        ValueError
-            If the shapes do not fit together, naming the expected shape; if something is masked, is no number or has a
-            unit that cannot be converted; if a flux is not finite, or too large or too small for single precision.
+        ValueError if the shapes do not fit together, naming the expected shape; if something is masked, is no number or
+        has a unit that cannot be converted; if a flux is not finite, or too large or too small for single precision.
         """
         grid, values = numbers(wavelength, "wavelength", "nm"), np.atleast_2d(numbers(flux, "flux"))
         n = len(values)
@@ -119,6 +116,9 @@ class Spectra:
         In the header are wavelengths in nm, rising, and the names of other columns, in any place. Commas separate the
         cells and numbers have decimal points; lines that begin with ``#`` are comments.
 
+        ConfigError if the file cannot be read, or is no such table: one sentence with its line and column. ValueError
+        if a flux is too large or too small for single precision.
+
         Parameters
         ----------
         path : str or Path
@@ -128,13 +128,6 @@ class Spectra:
         nuisance : iterable of str
             The columns with what else changes a spectrum, numbers or words: those named ``temperature`` (in K) and
             ``noise_level`` become the attributes of these names, others stand in ``nuisance``.
-
-        Raises
-        ------
-        ConfigError
-            If the file cannot be read, or is no such table: one sentence with its line and column.
-        ValueError
-            If a flux is too large or too small for single precision.
         """
         labels, nuisance = tuple(labels), tuple(nuisance)
         grid, flux, columns = read_table(path, labels, nuisance)
@@ -187,10 +180,7 @@ def compose(spectra: Spectra, first: str, second: str, count: int, rng: np.rando
     `rng` chooses the parts of each of `count` spectra. Temperature and noise level are called those of :math:`y_i`; the
     noise really is larger.
 
-    Raises
-    ------
-    MissingSpectraError
-        If there is no blank spectrum, or none of a component alone.
+    MissingSpectraError if there is no blank spectrum, or none of a component alone.
     """
     # Imported here: both add filters to Python's warnings, which importing this package must not do.
     from scipy.ndimage import uniform_filter1d
@@ -252,27 +242,10 @@ def generate(
 ) -> Spectra:
     """Draw one split. The same arguments give the same bits, on any number of threads.
 
-    Parameters
-    ----------
-    config : SpectraConfig
-        The world, and the ranges of temperature, noise and abundance.
-    split : Split
-        How many spectra, and the distribution of their abundances.
-    name : str
-        The split's name; it names the random streams.
-    seed : int
-        The data seed.
-    directory : Path
-        Where a ``module:function`` is looked for.
-    world : World, optional
-        The forward model of `config`, where it is built already.
-    room : callable
-        Makes the arrays that are filled.
+    The split's `name` and the data `seed` name the random streams. In `directory` a ``module:function`` is looked for;
+    `world` is the forward model of `config` where it is built already; `room` makes the arrays that are filled.
 
-    Raises
-    ------
-    ConfigError
-        If a person's own function draws no abundances, or lines together exceed single precision.
+    ConfigError if a person's own function draws no abundances, or lines together exceed single precision.
     """
     world, n = world or World.from_config(config), split.n_samples
     flux = room("flux", (n, config.n_bins), np.float32)
@@ -349,10 +322,7 @@ class InputTransform:
     def transform(self, flux: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Return the network's input, shape ``(N, W)``, float32 (written to `out` where one is given).
 
-        Raises
-        ------
-        ValueError
-            If the flux has another number of bins than what it was fitted to.
+        ValueError if the flux has another number of bins than what it was fitted to.
         """
         if self.n_bins not in (None, flux.shape[-1]):
             raise ValueError(f"flux has {flux.shape[-1]} bins; expected {self.n_bins}, as in training")

@@ -14,21 +14,11 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from spectral_tutorial import analysis, figures, limits, models, store
+from spectral_tutorial import analysis, figures, limits, methods, models, store
 from spectral_tutorial.analysis import ID_SPLIT, OOD_SPLIT, Predictions
 from spectral_tutorial.config import Config, load
 from spectral_tutorial.data import MissingSpectraError
-from spectral_tutorial.methods import (
-    METHODS,
-    Fitted,
-    Method,
-    Network,
-    asked_in,
-    get_estimator,
-    get_method,
-    get_network,
-    names_of,
-)
+from spectral_tutorial.methods import METHODS, Fitted, Method, Network, get_estimator, get_method, get_network, names_of
 from spectral_tutorial.plots import PLOTS
 from spectral_tutorial.reading import config_error, show, wrong_name
 from spectral_tutorial.stages import KEPT_SPECTRA, Stages
@@ -38,6 +28,8 @@ log = logging.getLogger(__name__)
 
 class Experiment(Stages):
     """A configuration, the folder of its results, and everything that can be asked of them.
+
+    StoreError if the folder holds something else, or another experiment and `overwrite` is false.
 
     Parameters
     ----------
@@ -54,11 +46,6 @@ class Experiment(Stages):
         Labels of the two reported components, x first.
     world : World
         The forward model.
-
-    Raises
-    ------
-    StoreError
-        If the folder holds something else, or another experiment and `overwrite` is false.
     """
 
     def __init__(self, config: Config, *, overwrite: bool = False, keep_spectra: bool = True) -> None:
@@ -71,10 +58,7 @@ class Experiment(Stages):
     def from_yaml(cls, path: str | Path, *, exp_dir: str | Path | None = None, overwrite: bool = False) -> Self:
         """Open the experiment of a meta file; `exp_dir` stands in for the one that the file names.
 
-        Raises
-        ------
-        ConfigError
-            If one of the five files cannot be used; nothing has been written then.
+        ConfigError if one of the five files cannot be used; nothing has been written then.
         """
         config = load(path)
         return cls(config if exp_dir is None else config.in_folder(exp_dir), overwrite=overwrite)
@@ -84,19 +68,15 @@ class Experiment(Stages):
 
         Its spectra are not written down: their seeds bring them back.
 
+        ConfigError if there is no such variation, or a value cannot be used. StoreError if the folder holds a variation
+        with other changes.
+
         Parameters
         ----------
         name : str
             One of the ``variations`` of analysis.yaml, or a new name if `changes` are given.
         changes : mapping, optional
             New values by dotted key, see :meth:`Config.with_changes`.
-
-        Raises
-        ------
-        ConfigError
-            If there is no such variation, or a value cannot be used.
-        StoreError
-            If the folder holds a variation with other changes.
         """
         alone: dict[str, Any] = {"analysis.variations": {}}  # it has none of its own, wherever its changes come from
         config = self.config.variation(name) if changes is None else self.config.with_changes(alone | dict(changes))
@@ -189,11 +169,8 @@ class Experiment(Stages):
     ) -> Predictions:
         """Return what every seed predicted at every checkpoint, for the first spectra of an evaluation split.
 
-        Raises
-        ------
-        ValueError
-            If the split is learned from, or there is none of that name, or the method was not measured on this data
-            seed, naming what there is.
+        ValueError if the split is learned from, or there is none of that name, or the method was not measured on this
+        data seed, naming what there is.
         """
         self._check_split(split)
         seed, stages = self._seed(data_seed), self._predicted(method)
@@ -360,7 +337,7 @@ class Experiment(Stages):
 
     def _variations(self) -> dict[str, list[str]]:
         """Methods that are asked in each variation of analysis.yaml."""
-        return {name: asked_in(self.config, name) for name in self.config.analysis.variations}
+        return {name: methods.asked_in(self.config, name) for name in self.config.analysis.variations}
 
     def variations_report(self) -> pd.DataFrame:
         """Error over the Cramér-Rao bound in every variation of analysis.yaml, for the methods asked there.
@@ -374,9 +351,9 @@ class Experiment(Stages):
             :meth:`ratio_by_noise`; and place, whether the component is the first or the second of its pair.
         """
         tables = []
-        for name, methods in self._variations().items():
+        for name, asked in self._variations().items():
             inner = self.variation(name)
-            done = inner.possible(methods, inner.trajectories)
+            done = inner.possible(asked, inner.trajectories)
             inner.gap_report(*done)
             place = dict(zip(inner.reported, ("first of the pair", "second of the pair"), strict=True))
             table = inner.ratio_by_noise(*done)

@@ -42,24 +42,11 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
 
 
-def open_folder(path: Path, sections: Sections, overwrite: bool, file: str = "meta_config.yaml") -> Folder:
+def open_folder(path: Path, sections: Sections, overwrite: bool, file: str) -> Folder:
     """Return the folder of an experiment, which need not exist; nothing is written yet.
 
-    Parameters
-    ----------
-    path : Path
-        The folder.
-    sections : mapping
-        The configuration as plain values.
-    overwrite : bool
-        Whether an earlier experiment in the folder is deleted when the first file is written.
-    file : str
-        The meta file as its user named it, for messages.
-
-    Raises
-    ------
-    StoreError
-        If the folder cannot be used.
+    With `overwrite`, an earlier experiment in it goes when the first file is written. `file` is how messages name the
+    meta file. StoreError if the folder cannot be used.
     """
     record = _record(sections)
     if path.exists() and not path.is_dir():

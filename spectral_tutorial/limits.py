@@ -106,10 +106,7 @@ def cramer_rao(
     out those of all other unknowns. Where nothing is left, because the line shows nowhere or others imitate it, the
     bound is infinite; without noise any other bound is 0.
 
-    Raises
-    ------
-    ValueError
-        If a temperature, an abundance or a noise level is not known (NaN).
+    ValueError if a temperature, an abundance or a noise level is not known (NaN).
     """
     temperature, noise_level = (np.atleast_1d(np.asarray(v, float)) for v in (temperature, noise_level))
     abundance = np.atleast_2d(np.asarray(abundance, float))
@@ -214,19 +211,11 @@ def overlap(world: World, first: str, second: str) -> float:
 
 
 def reference_points(train: ArrayLike, test: ArrayLike) -> dict[str, Array]:
-    """Mean squared errors of methods that do not look at the spectrum, from samples of the two distributions.
+    """Mean squared errors ``(K,)`` of methods that do not look at the spectrum, by name.
 
-    Parameters
-    ----------
-    train, test : array, shape (N, K)
-        True abundances of the K reported components in the training and in the judged split.
-
-    Returns
-    -------
-    dict of str to array, shape (K,)
-        ``predict nothing`` is 0, ``training mean`` what was usual in training, ``best constant`` the judged
-        split's own mean, which nobody could know. For abundances uniform in [0, 1] and present in a third of training
-        these are 1/3, 7/36 and 1/12.
+    From true abundances ``(N, K)`` in the training and in the judged split: ``predict nothing`` is 0, ``training mean``
+    what was usual in training, ``best constant`` the judged split's own mean, which nobody could know. For abundances
+    uniform in [0, 1] and present in a third of training these are 1/3, 7/36 and 1/12.
     """
     train, test = np.asarray(train, float), np.asarray(test, float)
     constants = {

@@ -328,10 +328,7 @@ def is_known(name: str) -> bool:
 def asked_in(config: Config, variation: str) -> list[str]:
     """Return the methods that a variation of analysis.yaml is about.
 
-    Raises
-    ------
-    ConfigError
-        If the variation cannot be used, or there is a method among them that is not known.
+    ConfigError if the variation cannot be used, or there is a method among them that is not known.
     """
     config.variation(variation)
     asked = config.analysis.variations[variation].get("methods", ("ridge_log", "synthesis", "decoder"))

@@ -214,10 +214,7 @@ def template(build: Build) -> nn.Module:
 def without_last(model: nn.Module) -> nn.Module:
     """Let a network end before its last layer: its outputs are then what its answer is read from, ``(B, H)``.
 
-    Raises
-    ------
-    TypeError
-        If it is no sequence of layers.
+    TypeError if it is no sequence of layers.
     """
     if not isinstance(model, nn.Sequential):
         raise TypeError(f"{type(model).__name__} is no sequence of layers; expected an nn.Sequential")
@@ -228,10 +225,7 @@ def without_last(model: nn.Module) -> nn.Module:
 def check(model: object, n_bins: int, n_components: int) -> None:
     """Let a network read two spectra.
 
-    Raises
-    ------
-    TypeError
-        If it is no torch module, learns nothing, or does not map ``(2, n_bins)`` to ``(2, n_components)``.
+    TypeError if it is no torch module, learns nothing, or does not map ``(2, n_bins)`` to ``(2, n_components)``.
     """
     name = type(model).__name__
     if not isinstance(model, nn.Module):
@@ -252,10 +246,7 @@ def check(model: object, n_bins: int, n_components: int) -> None:
 def check_memory(config: TrainingConfig, build: Build, n_seeds: int, device: torch.device) -> None:
     """Refuse networks whose weights, gradients and two moments do not fit; nothing is allocated to find out.
 
-    Raises
-    ------
-    ConfigError
-        If they need more memory than is free.
+    ConfigError if they need more memory than is free.
     """
     try:
         with torch.device("meta"):
@@ -273,10 +264,7 @@ def check_memory(config: TrainingConfig, build: Build, n_seeds: int, device: tor
 def choose_device(name: str) -> torch.device:
     """``auto`` takes a GPU where torch finds one; anything else is a torch device name.
 
-    Raises
-    ------
-    ConfigError
-        If torch does not find such a device here.
+    ConfigError if torch does not find such a device here.
     """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":

@@ -85,12 +85,7 @@ def continuum(wavelength: ArrayLike, temperature: ArrayLike) -> Array:
 def gaussian_profiles(wavelength: ArrayLike, center: ArrayLike, width: ArrayLike) -> Array:
     """Line profiles exp(-(wavelength - center)^2 / (2 width^2)), 1 at the center, shape ``(L, W)``.
 
-    Parameters
-    ----------
-    wavelength : array, shape (W,)
-        Wavelengths in nm.
-    center, width : float or array, shape (L,)
-        Line centers and Gaussian sigmas in nm. The area of a line is sqrt(2 pi) x width.
+    On wavelengths ``(W,)``, with centers and Gaussian sigmas ``(L,)``, all in nm. A line's area is sqrt(2 pi) x width.
     """
     center = np.atleast_1d(np.asarray(center, float))[:, None]
     width = np.atleast_1d(np.asarray(width, float))[:, None]
@@ -158,15 +153,7 @@ class World:
         return product
 
     def mean_flux(self, temperature: ArrayLike, abundance: ArrayLike) -> Array:
-        """Noise-free flux, shape ``(N, W)``: continuum times :meth:`factors`.
-
-        Parameters
-        ----------
-        temperature : array, shape (N,)
-            Temperatures in K.
-        abundance : array, shape (N, L)
-            Abundances, dimensionless.
-        """
+        """Noise-free flux, shape ``(N, W)``: continuum of temperatures ``(N,)`` in K times :meth:`factors`."""
         # Too many strong lines in one place: infinite, and no number where there is no light. The caller sees it.
         with np.errstate(over="ignore", invalid="ignore"):
             flux = self.factors(abundance)
@@ -205,16 +192,9 @@ class World:
 
 
 def add_noise(flux: Array, noise_level: ArrayLike, rng: np.random.Generator) -> Array:
-    """Multiplicative noise, flux x (1 + noise_level x standard normal), one draw a bin.
+    """Multiplicative noise, flux x (1 + noise_level x standard normal), one draw from `rng` a bin.
 
-    Parameters
-    ----------
-    flux : array, shape (N, W)
-        Noise-free flux.
-    noise_level : array, shape (N,)
-        Relative standard deviation of each spectrum.
-    rng : numpy.random.Generator
-        Where the draws come from; nothing else is drawn from it.
+    Of noise-free flux ``(N, W)``, with a relative standard deviation ``(N,)`` for each spectrum.
     """
     # Single-precision draws: 1e-7 of a noise level is far below anything the flux, kept as float32, could show.
     normal = rng.standard_normal(flux.shape, dtype=np.float32)

@@ -49,11 +49,8 @@ def draw_abundance(
     `rng` is the only source of randomness. `directory` is the folder of the meta file, where a ``module:function`` is
     looked for first.
 
-    Raises
-    ------
-    ConfigError
-        If a ``module:function`` cannot be called as ``(n, rng)``, or returns something that is no mapping of known
-        labels to `n` finite numbers with which flux is neither negative nor infinite.
+    ConfigError if a ``module:function`` cannot be called as ``(n, rng)``, or returns something that is no mapping of
+    known labels to `n` finite numbers with which flux is neither negative nor infinite.
     """
     if isinstance(distribution, CombinationDistribution):
         return _draw_combinations(distribution, spectra, n, rng)

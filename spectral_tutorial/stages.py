@@ -92,10 +92,7 @@ class Stages:
     def data(self, split: str, *, data_seed: int | None = None) -> Spectra:
         """Return a split's spectra, for the first data seed unless another is named.
 
-        Raises
-        ------
-        ValueError
-            If there is no such split, naming those there are.
+        ValueError if there is no such split, naming those there are.
         """
         self._check_known(split)
         return self._spectra(split, self._seed(data_seed))

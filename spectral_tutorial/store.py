@@ -250,18 +250,9 @@ def locked(lock: filelock.BaseFileLock, folder: Path) -> Iterator[None]:
 class Folder:
     """The folder of one experiment: what can be used of it, and who may write into it now.
 
-    Parameters
-    ----------
-    path : Path
-        The folder; it need not exist.
-    meta : mapping
-        The meta file's keys, with the flags of the stages.
-    file : str
-        The meta file as its user named it, for messages.
-    record : mapping of str to bytes
-        Files that are written into ``configs`` before anything else is.
-    clear : callable, optional
-        Removes what has to go before that.
+    It need not exist. `meta` are the meta file's keys, with the flags of the stages, and `file` its name in messages.
+    Before anything else is written `clear`, if given, removes what has to go, and the files of `record`, by name, are
+    written into ``configs``.
     """
 
     def __init__(
@@ -317,10 +308,8 @@ class Folder:
     def pending(self, stages: Iterable[Stage], flag: str) -> Iterator[list[Stage]]:
         """Give the stages that cannot be used, to be written in the block, which holds the lock if there are any.
 
-        Raises
-        ------
-        MissingError
-            If the meta file's `flag` is off and a stage was never finished; one of other code is used as it is.
+        MissingError if the meta file's `flag` is off and a stage was never finished; one of other code is used as it
+        is.
         """
         missing = [stage for stage in stages if not self.is_current(stage)]
         with ExitStack() as stack:

@@ -70,6 +70,8 @@ def train(
 ) -> History:
     """Train one network per seed.
 
+    ConfigError if the device is not there, or the network does not fit the memory, the spectra or the components.
+
     Parameters
     ----------
     config : TrainingConfig
@@ -84,11 +86,6 @@ def train(
         Called with the step and the parameters and buffers ``(S, ...)`` of all seeds at each checkpoint.
     on_step : callable
         Called with the steps done and their total, for a progress bar.
-
-    Raises
-    ------
-    ConfigError
-        If the device is not there, or the network does not fit the memory, the spectra or the components.
     """
     device = choose_device(config.device)
     inputs, targets, val_inputs, val_targets = (tensor.to(device) for tensor in (*train_set, *val_set))

@@ -11,6 +11,7 @@ from sklearn.utils.extmath import randomized_svd
 from sklearn.utils.validation import check_is_fitted
 
 from spectral_tutorial.data import LOG_FLOOR, MissingSpectraError, chunks, flux_unit
+from spectral_tutorial.estimators import inversion
 from spectral_tutorial.estimators.checking import check_both, check_flux
 from spectral_tutorial.estimators.inversion import BLOCK, LEAST_VARIANCE, Array, Inversion, bin_scatter, invert, solve
 from spectral_tutorial.physics import add_noise
@@ -173,10 +174,7 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn from flux ``(N, W)`` and abundances ``(N, K)``; rows with more than one component are left out.
 
-        Raises
-        ------
-        MissingSpectraError
-            If there are too few blank spectra or bins, or no spectrum of some component alone.
+        MissingSpectraError if there are too few blank spectra or bins, or no spectrum of some component alone.
         """
         flux, a = check_both(self, X, y)
         if flux.shape[1] < 3:
@@ -242,14 +240,9 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         if not given.
         """
         check_is_fitted(self)
-        flux = self._in_unit(X)
-        most, left = np.full(len(flux), -np.inf), np.empty(flux.shape)
-        for present in np.ones((1, len(self.model_.top)), bool) if sets is None else np.asarray(sets, bool):
-            found = self.invert(X, present)
-            best = found.log_likelihood > most
-            left[best] = flux[best] / self.model_.only(present).flux(found.theta[best]) - 1.0
-            most = np.maximum(most, found.log_likelihood)
-        return left
+        masks = np.ones((1, len(self.model_.top)), bool) if sets is None else np.asarray(sets, bool)
+        found = ((self.model_.only(present), self.invert(X, present)) for present in masks)
+        return inversion.unexplained(self._in_unit(X), ((model, top.theta, top.log_likelihood) for model, top in found))
 
     def log_likelihood(self, theta: Array, residual: Array) -> Array:
         """How well the model foretells spectra from their true abundances, see :meth:`explain`; shape ``(N,)``.

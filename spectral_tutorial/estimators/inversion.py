@@ -6,7 +6,7 @@ spectrum look like this one? All such estimators of this package share the searc
 Axes: ``N`` spectra, ``P`` parameters, ``W`` bins.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -122,6 +122,19 @@ def invert(
         np.concatenate([part.log_likelihood for part in found]),
         np.concatenate([part.information for part in found]),
     )
+
+
+def unexplained(flux: Array, explanations: Iterable[tuple[ForwardModel, Array, Array]]) -> Array:
+    """What is left of each spectrum, flux over the model's less 1, by the model that explains it best, ``(N, W)``.
+
+    An explanation is a model, its parameters ``(N, P)`` and how well it explains each spectrum, ``(N,)``.
+    """
+    most, left = np.full(len(flux), -np.inf), np.empty(flux.shape)
+    for model, theta, weight in explanations:
+        best = weight > most
+        left[best] = flux[best] / model.flux(theta[best]) - 1.0
+        most = np.maximum(most, weight)
+    return left
 
 
 def _likelihood(observed: Array, mean: Array) -> tuple[Array, Array, Array]:

@@ -110,10 +110,7 @@ class WindowedRidge(RegressorMixin, BaseEstimator):
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn from flux ``(N, W)`` and abundances ``(N, K)``.
 
-        Raises
-        ------
-        MissingSpectraError
-            If there is a single spectrum, or a line around which there are no bins.
+        MissingSpectraError if there is a single spectrum, or a line around which there are no bins.
         """
         flux, truth = check_both(self, X, y)
         n_lines = len(np.atleast_1d(np.asarray(self.center)))

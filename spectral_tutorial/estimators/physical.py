@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from spectral_tutorial.data import LOG_FLOOR, MissingSpectraError
 from spectral_tutorial.estimators.checking import check_both, check_flux
-from spectral_tutorial.estimators.inversion import Array, Inversion, invert
+from spectral_tutorial.estimators.inversion import Array, Inversion, invert, unexplained
 from spectral_tutorial.physics import DARK, World
 
 Pair = tuple[float, float]
@@ -87,10 +87,7 @@ class WorldModel:
     def invert(self, flux: ArrayLike) -> Inversion:
         """Most likely abundances and temperature of each spectrum.
 
-        Raises
-        ------
-        MissingSpectraError
-            If a spectrum has a bin without flux: how dark it is, single precision cannot say.
+        MissingSpectraError if a spectrum has a bin without flux: how dark it is, single precision cannot say.
         """
         if dark := np.count_nonzero((np.abs(np.asarray(flux)) < DARK).any(axis=1)):
             raise MissingSpectraError(
@@ -260,13 +257,10 @@ class BayesianObserver(RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self, "present_")
         flux = check_flux(self, X)
-        weight, left = np.full(len(flux), -np.inf), np.empty(flux.shape)
-        for (present, model, top), frequency in zip(self._explained(flux), self.frequency_, strict=True):
-            posterior = self._integrate(top, present)[0] + np.log(frequency)
-            best = posterior > weight
-            left[best] = flux[best] / model.flux(top.theta[best]) - 1.0
-            weight = np.maximum(weight, posterior)
-        return left
+        explained = zip(self._explained(flux), np.log(self.frequency_), strict=True)
+        return unexplained(
+            flux, ((model, top.theta, self._integrate(top, held)[0] + prior) for (held, model, top), prior in explained)
+        )
 
     def _explained(self, flux: ArrayLike) -> Iterator[tuple[Array, WorldModel, Inversion]]:
         """Yield each set of ``present_``, its forward model, and what that finds most likely."""
