@@ -245,20 +245,10 @@ def gap_report(
 ) -> pd.DataFrame:
     """Final error of each method, component and split: median and quartiles over live runs, beside the bound.
 
-    Parameters
-    ----------
-    errors : DataFrame
-        Rows of the last checkpoints, see :func:`final`, of any number of methods and seeds, with their
-        status. A method without training seeds has none.
-    bound : mapping of (data seed, split, component) to float
-        Mean Cramér-Rao bound over the split.
-    by_noise : DataFrame, optional
-        Ratios by thirds of the noise level on ``test``, by method and component, see :func:`pooled_ratio_by_noise`.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``REPORT_COLUMNS``; medians are NaN where no run lived, and the thirds on splits other than ``test``.
+    `errors` has the rows of last checkpoints, see :func:`final`, with the runs' status; `bound` the mean Cramér-Rao
+    bound by data seed, split and component; `by_noise` the ratios on ``test`` by method and component, see
+    :func:`pooled_ratio_by_noise`. The columns are ``REPORT_COLUMNS``; medians are NaN where no run lived, and the
+    thirds on splits other than ``test``.
     """
     rows = []
     for (method, component, split), group in errors.groupby(["method", "component", "split"], sort=False):

@@ -115,8 +115,8 @@ def _try_code(config: Config, name: str, file: str, key: str) -> None:
     log.info("%s: %s: %s was imported from %s", file, key, name, getattr(module, "__file__", "Python itself"))
     try:
         if key == "model_type":
-            build = models.builder(resolve_callable(name, config.directory), config.spectra, config.training)
-            models.check(build(), config.spectra.n_bins, config.spectra.n_components)
+            size = config.spectra.n_bins, config.spectra.n_components
+            models.check(models.builder(resolve_callable(name, config.directory), *size, config.training)(), *size)
         else:
             function = FunctionDistribution(callable=name)
             splits.draw_abundance(function, config.spectra, 2, np.random.default_rng(0), config.directory)

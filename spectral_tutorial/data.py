@@ -113,21 +113,13 @@ class Spectra:
     def from_csv(cls, path: str | Path, labels: Iterable[str] = (), nuisance: Iterable[str] = ()) -> Self:
         """Read spectra of your own from a CSV file in UTF-8: a spectrum a row, below a header.
 
-        In the header are wavelengths in nm, rising, and the names of other columns, in any place. Commas separate the
+        In the header are wavelengths in nm, rising, and the names of other columns, in any place: `labels`, those with
+        the abundances of components, and `nuisance`, those with what else changes a spectrum, numbers or words. Of
+        these, ``temperature`` (in K) and ``noise_level`` become the attributes of these names. Commas separate the
         cells and numbers have decimal points; lines that begin with ``#`` are comments.
 
         ConfigError if the file cannot be read, or is no such table: one sentence with its line and column. ValueError
         if a flux is too large or too small for single precision.
-
-        Parameters
-        ----------
-        path : str or Path
-            The file; it is read once, row by row.
-        labels : iterable of str
-            The columns with the abundances of components.
-        nuisance : iterable of str
-            The columns with what else changes a spectrum, numbers or words: those named ``temperature`` (in K) and
-            ``noise_level`` become the attributes of these names, others stand in ``nuisance``.
         """
         labels, nuisance = tuple(labels), tuple(nuisance)
         grid, flux, columns = read_table(path, labels, nuisance)

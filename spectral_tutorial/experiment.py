@@ -66,17 +66,11 @@ class Experiment(Stages):
     def variation(self, name: str, changes: Mapping[str, Any] | None = None) -> "Experiment":
         """Open an experiment that differs from this one in some keys, in the folder ``variations/NAME`` of this one.
 
-        Its spectra are not written down: their seeds bring them back.
+        Its spectra are not written down: their seeds bring them back. `name` is one of the ``variations`` of
+        analysis.yaml, or a new one if `changes` are given: new values by dotted key, see :meth:`Config.with_changes`.
 
         ConfigError if there is no such variation, or a value cannot be used. StoreError if the folder holds a variation
         with other changes.
-
-        Parameters
-        ----------
-        name : str
-            One of the ``variations`` of analysis.yaml, or a new name if `changes` are given.
-        changes : mapping, optional
-            New values by dotted key, see :meth:`Config.with_changes`.
         """
         alone: dict[str, Any] = {"analysis.variations": {}}  # it has none of its own, wherever its changes come from
         config = self.config.variation(name) if changes is None else self.config.with_changes(alone | dict(changes))
@@ -97,13 +91,9 @@ class Experiment(Stages):
     # --- training ---------------------------------------------------------------------------------------------------
 
     def train(self, method: str = "network") -> pd.DataFrame:
-        """Train what is not trained yet and return the loss histories.
+        """Train what is not trained yet and return the losses, a row a checkpoint of each run.
 
-        Returns
-        -------
-        DataFrame
-            A row a checkpoint of each run: method, data_seed, training_seed, step, epoch, train_loss, val_loss.
-            Losses are averaged over all L outputs.
+        Columns method, data_seed, training_seed, step, epoch, train_loss, val_loss; means over all L outputs.
         """
         histories = []
         for data_seed in get_network(method).data_seeds(self.config):
@@ -185,12 +175,8 @@ class Experiment(Stages):
     def gap_report(self, *names: str) -> pd.DataFrame:
         """Median error of each method over live runs beside the Cramér-Rao bound (columns ``analysis.REPORT_COLUMNS``).
 
-        Writes ``analysis/*.csv`` too; the files hold everything that is finished, whatever is asked for here.
-
-        Parameters
-        ----------
-        *names : str
-            Methods to compute and return; the core ones if none is named.
+        Of the methods that are named, or of the core ones. Writes ``analysis/*.csv`` too; the files hold everything
+        that is finished, whatever is asked for here.
         """
         shown = list(names) or names_of(Method, core=True)
         for name in shown:
@@ -216,12 +202,8 @@ class Experiment(Stages):
     def ratio_by_noise(self, *names: str) -> pd.DataFrame:
         """Squared error over the Cramér-Rao bound on ``test``, all together and by thirds of the noise level.
 
-        Returns
-        -------
-        DataFrame
-            Columns method, component, all, quietest, middle, noisiest, see :func:`analysis.ratio_by_noise`, pooled over
-            data seeds, errors averaged over live training seeds first; low and high, quartiles of what ``all`` is for
-            each live run by itself.
+        Columns method, component, all, low, high, quietest, middle, noisiest, see
+        :func:`analysis.pooled_ratio_by_noise`.
         """
         tables = []
         for name in names or names_of(Method, core=True):
@@ -244,15 +226,11 @@ class Experiment(Stages):
         data_seed: int | None = None,
         continuum: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
-        """Cramér-Rao bound of the first spectra of a split: the temperature is unknown, and what training shows.
+        """Cramér-Rao bound ``(N, K)`` of a split's first spectra: the temperature is unknown, and what training shows.
 
         With `continuum`, directions of log flux ``(Q, W)`` are unknown instead of the temperature, see
-        :func:`limits.fisher_information`.
-
-        Returns
-        -------
-        array, shape (N, K)
-            For the reported abundances; those of other components in ``train`` are unknown, too.
+        :func:`limits.cramer_rao`.
+        It is that of the reported abundances; those of other components in ``train`` are unknown, too.
         """
         self._check_known(split)
         return self._bound(split, self._seed(data_seed), continuum)
@@ -342,13 +320,8 @@ class Experiment(Stages):
     def variations_report(self) -> pd.DataFrame:
         """Error over the Cramér-Rao bound in every variation of analysis.yaml, for the methods asked there.
 
-        Leaves each variation's own tables in its folder.
-
-        Returns
-        -------
-        DataFrame
-            Columns variation, method, component, all, low, high, quietest, middle, noisiest, see
-            :meth:`ratio_by_noise`; and place, whether the component is the first or the second of its pair.
+        Leaves each variation's own tables in its folder. Columns variation, those of :meth:`ratio_by_noise`, and place,
+        whether the component is the first or the second of its pair.
         """
         tables = []
         for name, asked in self._variations().items():

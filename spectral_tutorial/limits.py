@@ -27,7 +27,6 @@ def fisher_information(
     abundance: ArrayLike,
     noise_level: ArrayLike,
     free: Sequence[int],
-    continuum: ArrayLike | None = None,
 ) -> Array:
     r"""Fisher information of one spectrum about the abundances `free` and, last, the temperature.
 
@@ -37,26 +36,10 @@ def fisher_information(
     .. math:: F_{ij} = \left(\frac{1}{\sigma^2} + 2\right) \sum_{\lambda}
               \frac{\partial \log\mu}{\partial\theta_i} \frac{\partial \log\mu}{\partial\theta_j}
 
-    Parameters
-    ----------
-    world : World
-        The forward model.
-    temperature, noise_level : array, shape (N,)
-        True temperatures in K, and relative noise levels.
-    abundance : array, shape (N, L)
-        True abundances.
-    free : sequence of int
-        Places of the lines whose abundances are unknown; the others are known.
-    continuum : array, shape (Q, W), optional
-        For an estimator that does not know how a temperature shapes the continuum: directions of log flux that are
-        unknown instead of the temperature.
-
-    Returns
-    -------
-    array, shape (N, len(free) + 1, len(free) + 1)
-        With `continuum`, Q takes the place of 1.
+    At true temperatures ``(N,)`` in K, abundances ``(N, L)`` and noise levels ``(N,)``, with only the abundances of the
+    lines in the places `free` unknown; shape ``(N, len(free) + 1, len(free) + 1)``.
     """
-    jacobian = _slopes(world, temperature, abundance, free, continuum)
+    jacobian = _slopes(world, temperature, abundance, free)
     gram = jacobian @ jacobian.transpose(0, 2, 1)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         weight = 1.0 / np.square(np.asarray(noise_level, float)) + 2.0
@@ -65,7 +48,7 @@ def fisher_information(
 
 
 def _slopes(
-    world: World, temperature: ArrayLike, abundance: ArrayLike, free: Sequence[int], continuum: ArrayLike | None
+    world: World, temperature: ArrayLike, abundance: ArrayLike, free: Sequence[int], continuum: ArrayLike | None = None
 ) -> Array:
     """Slopes of log flux along all unknowns, shape ``(N, P, W)``; 0 in bins without flux, which show nothing."""
     jacobian = world.log_jacobian(temperature, abundance, free)
@@ -94,8 +77,10 @@ def cramer_rao(
 ) -> Array:
     r"""Smallest variance that an unbiased estimator can have from one spectrum, shape ``(N, len(free))``.
 
-    The diagonal of the inverse of :func:`fisher_information`, with the temperature unknown too; arguments as there.
-    It binds unbiased estimators: one with a prior, or clipped to the possible range, can go below it.
+    The diagonal of the inverse of :func:`fisher_information`, with the temperature unknown too; arguments as there. For
+    an estimator that does not know how a temperature shapes the continuum, `continuum` ``(Q, W)`` are directions of log
+    flux that are unknown instead. It binds unbiased estimators: one with a prior, or clipped to the possible range, can
+    go below it.
 
     Where information is missing there is no inverse, but there is a bound. It is found from what an abundance does to
     log flux and the other unknowns together cannot do,

@@ -18,7 +18,7 @@ from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
 from spectral_tutorial.reading import config_error, show
-from spectral_tutorial.sections import SpectraConfig, TrainingConfig
+from spectral_tutorial.sections import TrainingConfig
 
 log = logging.getLogger(__name__)
 
@@ -184,16 +184,10 @@ def initialize(model: nn.Module, how: str) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def builder(network: Callable[..., nn.Module], spectra: SpectraConfig, training: TrainingConfig) -> Build:
-    """Return what makes one network of some settings, for spectra such as these."""
-    return partial(
-        network,
-        n_bins=spectra.n_bins,
-        n_components=spectra.n_components,
-        hidden_dims=training.hidden_dims,
-        dropout_rate=training.dropout_rate,
-        activation=training.activation,
-    )
+def builder(network: Callable[..., nn.Module], n_bins: int, n_components: int, training: TrainingConfig) -> Build:
+    """Return what makes one network of some settings."""
+    size = {"n_bins": n_bins, "n_components": n_components, "hidden_dims": training.hidden_dims}
+    return partial(network, **size, dropout_rate=training.dropout_rate, activation=training.activation)
 
 
 @contextmanager

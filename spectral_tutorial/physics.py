@@ -48,17 +48,7 @@ def log_continuum(wavelength: ArrayLike, temperature: ArrayLike) -> Array:
     with :math:`x_W` the place of Wien's peak. Dividing by the analytic peak, and not by the largest value on the
     grid, keeps the continuum smooth in temperature.
 
-    Parameters
-    ----------
-    wavelength : array, shape (W,)
-        Wavelengths in nm.
-    temperature : float or array, shape (N,)
-        Temperatures in K.
-
-    Returns
-    -------
-    array, shape (N, W)
-        Dimensionless, at most 0.
+    Of wavelengths ``(W,)`` in nm and temperatures ``(N,)`` in K; dimensionless, at most 0, shape ``(N, W)``.
     """
     x = _planck_exponent(wavelength, temperature)
     # log(e^x - 1) = x + log(1 - e^-x) cannot overflow, however short the wavelength.

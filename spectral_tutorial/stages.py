@@ -248,7 +248,7 @@ class Stages:
         """Return what makes one untrained network of some settings, for this experiment's spectra."""
         name = settings.model_type
         network = models.MODELS.get(name) or self._resolve(name, "model_type")
-        return models.builder(network, self.config.spectra, settings)
+        return models.builder(network, self.config.spectra.n_bins, self.config.spectra.n_components, settings)
 
     def weights(self, method: str = "network", step: int | None = None, *, data_seed: int | None = None) -> State:
         """Return the weights of all seeds at a checkpoint, the last by default, stacked along a first axis S."""

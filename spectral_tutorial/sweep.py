@@ -310,19 +310,11 @@ class Sweep:
     ) -> pd.DataFrame:
         """Compute what is not finished, and return the table; ConfigError, StoreError or ConnectionError say why not.
 
-        Parameters
-        ----------
-        workers : int or None
-            Number of processes on this machine. 0 computes one cell after another in this process; None takes as many
-            processes as the cores allow.
-        scheduler : str, optional
-            Address of a running Dask scheduler, whose workers are used instead.
-        executor : Executor, optional
-            Anything else that ``concurrent.futures`` calls so; it is not shut down.
-        only : sequence of int, optional
-            Places in `cells` of those to compute. The table holds whatever is finished, these and others.
-        progress : callable
-            Called with the number of finished cells and of all, at the start and with each that is finished.
+        The work is done by `workers` processes of this machine (0: one cell after another in this one; None: as many as
+        the cores allow), by the workers of a running Dask `scheduler`, of which this is the address, or by any other
+        `executor` of ``concurrent.futures``, which is not shut down. `only` are places in `cells` of those to compute;
+        the table holds whatever is finished, these and others. `progress` is called with the number of finished cells
+        and of all, at the start and with each that is finished.
         """
         if (wanted := self.processes if workers is None else workers) < 0:
             raise config_error("workers", "", show(wanted), "a whole number of at least 0")

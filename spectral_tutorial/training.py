@@ -72,20 +72,10 @@ def train(
 
     ConfigError if the device is not there, or the network does not fit the memory, the spectra or the components.
 
-    Parameters
-    ----------
-    config : TrainingConfig
-        Settings of training.yaml.
-    build : callable
-        Makes one network.
-    train_set, val_set : pair of tensors
-        Inputs ``(N, W)`` and true abundances ``(N, L)``, float32. Nothing is learned from `val_set`.
-    seeds : sequence of int
-        Training seeds; one network each. A seed whose loss overflows does not disturb the others.
-    on_checkpoint : callable
-        Called with the step and the parameters and buffers ``(S, ...)`` of all seeds at each checkpoint.
-    on_step : callable
-        Called with the steps done and their total, for a progress bar.
+    `build` makes one network; a set is inputs ``(N, W)`` and true abundances ``(N, L)``, float32, and nothing is
+    learned from `val_set`. A seed whose loss overflows does not disturb the others. At each checkpoint `on_checkpoint`
+    is called with the step and the parameters and buffers ``(S, ...)`` of all seeds, after each step `on_step` with the
+    steps done and their total, for a progress bar.
     """
     device = choose_device(config.device)
     inputs, targets, val_inputs, val_targets = (tensor.to(device) for tensor in (*train_set, *val_set))
@@ -152,17 +142,11 @@ def fit(
 
     It learns from flux ``(N, W)`` and abundances ``(N, L)``. What is returned takes flux ``(M, W)`` and gives predicted
     abundances ``(S, M, L)``. The networks see flux as `config` says, standardized by the spectra that they learn from.
-
-    Raises
-    ------
-    ConfigError
-        As in :func:`train`, and if the network is none of the package's own.
+    ConfigError as in :func:`train`, and if the network is none of the package's own.
     """
     if config.model_type not in models.MODELS:
         raise config_error("training", "model_type", show(config.model_type), one_of(models.MODELS, config.model_type))
-    size = {"n_bins": flux.shape[1], "n_components": abundance.shape[1], "hidden_dims": config.hidden_dims}
-    look = {"dropout_rate": config.dropout_rate, "activation": config.activation}
-    build = partial(models.MODELS[config.model_type], **size, **look)
+    build = models.builder(models.MODELS[config.model_type], flux.shape[1], abundance.shape[1], config)
     transform = InputTransform(config.input_transform).fit(flux)
     known = torch.from_numpy(transform.transform(flux)), torch.from_numpy(abundance.astype(np.float32))
     last: State = {}

@@ -92,16 +92,9 @@ def invert(
 
     begun with a rough search that compares logarithms, whose hills are wide, from the start that fits best.
 
-    Parameters
-    ----------
-    model : ForwardModel
-        Gives the noise-free flux and its derivatives.
-    flux : array, shape (N, W)
-        Noisy spectra.
-    starts : array, shape (S, P)
-        Where a search may start.
-    lower, upper : sequence of float, length P
-        The box in which to look; wide, and only there to keep the model's flux positive.
+    `model` gives the noise-free flux and its derivatives, `flux` ``(N, W)`` are noisy spectra, and a search may start
+    at each of `starts` ``(S, P)``. The box from `lower` to `upper` is wide, and only there to keep the model's flux
+    positive.
     """
     observed, box = np.asarray(flux), (np.asarray(lower, float), np.asarray(upper, float))
     begin = np.asarray(starts, float)

@@ -46,16 +46,8 @@ SINGULAR = 1e-12  #: smallest eigenvalue of a scaled information that can be inv
 class WorldModel:
     """The true forward model as a function of theta = (abundances of the free lines, temperature).
 
-    See :class:`~spectral_tutorial.estimators.inversion.ForwardModel`. Lines that are not free are absent.
-
-    Parameters
-    ----------
-    world : World
-        The forward model.
-    free : sequence of int
-        Places of the lines that may be present.
-    abundance_range, temperature_range : pair of float
-        What may be drawn; temperatures in K. A search looks there, and beyond.
+    See :class:`~spectral_tutorial.estimators.inversion.ForwardModel`. Lines in other places than `free` are absent. The
+    ranges are what may be drawn, temperatures in K: a search looks there, and beyond.
     """
 
     def __init__(
