@@ -122,12 +122,8 @@ def evaluate(
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, NDArray[np.float32]]]:
     """Let a method read some splits, ``val`` among them, in blocks of `kept` spectra.
 
-    Returns
-    -------
-    trajectory, seed_status : DataFrame
-        See :func:`trajectory_rows`, and what became of each training seed.
-    predictions : dict of str to array, shape (S, C, n, K)
-        Of the first n = `kept` spectra of each split.
+    Returns a table of :func:`trajectory_rows`, one of what became of each training seed, and the predictions
+    ``(S, C, n, K)`` of the first n = `kept` spectra of each split.
     """
     n_seeds, n_steps, n_reported = len(fitted.training_seeds), np.size(fitted.steps), len(reported)
     tables, predictions = [], {}
@@ -282,12 +278,8 @@ def ratio_by_noise(squared_error: ArrayLike, bound: ArrayLike, noise_level: Arra
     """Squared error over the Cramér-Rao bound, both ``(N, K)``, by thirds of the true noise level ``(N,)``.
 
     The ratio of the two means, ``all``, is ruled by the noisiest spectra, where both are largest; so the mean of the
-    ratios stands beside it for each third.
-
-    Returns
-    -------
-    DataFrame
-        K rows; columns all, quietest, middle, noisiest, NaN where fewer than three spectra leave a third empty.
+    ratios stands beside it for each third. A row for each of the K; columns all, quietest, middle, noisiest, NaN where
+    fewer than three spectra leave a third empty.
     """
     squared_error, bound = np.asarray(squared_error, float), np.asarray(bound, float)
     thirds = np.array_split(np.argsort(np.asarray(noise_level, float), kind="stable"), 3)

@@ -129,12 +129,9 @@ class Config:
     def with_changes(self, changes: Mapping[str, Any]) -> Self:
         """Return a copy that differs in some keys, validated like the files.
 
-        Parameters
-        ----------
-        changes : mapping
-            New values by dotted key, the section first: ``training.epochs``, ``spectra.lines[3].width``,
-            ``distribution.splits.test.n_samples``. The key ``pair`` takes two labels, see :meth:`with_pair`, and is
-            applied last.
+        Keys are dotted, the section first: ``training.epochs``, ``spectra.lines[3].width``,
+        ``distribution.splits.test.n_samples``. The key ``pair`` takes two labels, see :meth:`with_pair`, and is applied
+        last.
         """
         nests = {name: getattr(self, name).model_dump(mode="json", exclude_unset=True) for name in SECTIONS}
         dotted = {key: value for key, value in changes.items() if key != "pair"}

@@ -217,11 +217,6 @@ Room = Callable[[str, tuple[int, ...], Any], NDArray[Any]]
 """Makes room for an array: from its name, shape and type to an array that is to be filled, on disk say."""
 
 
-def in_memory(name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Make room for an array in memory."""
-    return np.empty(shape, dtype)
-
-
 def generate(
     config: SpectraConfig,
     split: Split,
@@ -230,7 +225,7 @@ def generate(
     seed: int,
     directory: Path = Path(),
     world: World | None = None,
-    room: Room = in_memory,
+    room: Room = lambda _, *of: np.empty(*of),
 ) -> Spectra:
     """Draw one split. The same arguments give the same bits, on any number of threads.
 
@@ -275,12 +270,7 @@ class InputTransform:
     .. math:: x = \frac{\log\max(y, 10^{-6} u) - \bar m}{\sqrt{\langle (m - \bar m)^2 \rangle}}
 
     with u the unit of the first training spectra, see :func:`flux_unit`: what is standardized does not depend on the
-    unit of flux.
-
-    Parameters
-    ----------
-    kind : {"none", "log", "standardize", "log_standardize"}
-        ``input_transform`` of training.yaml.
+    unit of flux. The kind is the ``input_transform`` of training.yaml.
     """
 
     BLOCK = 256  # what one of them needs in between stays in the cache

@@ -31,21 +31,10 @@ class Experiment(Stages):
 
     StoreError if the folder holds something else, or another experiment and `overwrite` is false.
 
-    Parameters
-    ----------
-    config : Config
-        The five files; :meth:`from_yaml` reads them.
-    overwrite : bool
-        Whether an earlier experiment in the same folder may be deleted.
-    keep_spectra : bool
-        Whether spectra are written down, or made again from their seeds whenever they are asked for.
-
-    Attributes
-    ----------
-    reported : pair of str
-        Labels of the two reported components, x first.
-    world : World
-        The forward model.
+    The five files are `config`; :meth:`from_yaml` reads them. With `overwrite` an earlier experiment in the same folder
+    may be deleted; without `keep_spectra` spectra are not written down, but made again from their seeds whenever they
+    are asked for. ``reported`` holds the labels of the two reported components, x first, and ``world`` the forward
+    model.
     """
 
     def __init__(self, config: Config, *, overwrite: bool = False, keep_spectra: bool = True) -> None:

@@ -157,10 +157,7 @@ class World:
                   \;\text{(linear)}, \quad s_k G_k \;\text{(Beer-Lambert)}, \qquad
                   \frac{\partial \log \mu}{\partial T} = \frac{1}{T}\left(\frac{x}{1 - e^{-x}} - 5\right)
 
-        Returns
-        -------
-        array, shape (N, len(free) + 1, W)
-            Per unit abundance; the last row per K. Infinite where a line leaves no flux.
+        Per unit abundance, the last row per K, shape ``(N, len(free) + 1, W)``. Infinite where a line leaves no flux.
         """
         abundance, free = self._check(abundance), list(free)
         temperature = np.atleast_1d(np.asarray(temperature, float))

@@ -141,8 +141,6 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
     ----------
     model_ : LogAdditiveModel
         The learned forward model.
-    n_features_in_ : int
-        W.
     flux_unit_ : float
         The unit in which the model's flux is, see :func:`~spectral_tutorial.data.flux_unit`: what is learned does not
         depend on the unit of the flux that it is given.
@@ -256,12 +254,7 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
     def explain(self, X: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
         """Explain spectra by their true abundances ``(N, K)``, their continuum coordinates at their best.
 
-        Returns
-        -------
-        array, shape (N, Q + K)
-            Coordinates and abundances.
-        array, shape (N, W)
-            What is left: flux over the model's flux, less 1.
+        Returns coordinates and abundances, ``(N, Q + K)``, and what is left, flux over the model's less 1, ``(N, W)``.
         """
         check_is_fitted(self)
         flux = self._in_unit(X)
@@ -279,13 +272,8 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
 
         Each has the continuum coordinates of one spectrum and the noise level of another, both drawn by `rng`; every
         component is there or not by the toss of a coin, whatever the others do, with the abundance of a spectrum that
-        holds it. The noise is drawn anew.
-
-        Returns
-        -------
-        flux : array, shape (count, W), float32
-        abundance : array, shape (count, K)
-        noise_level : array, shape (count,)
+        holds it. The noise is drawn anew. Returns flux ``(count, W)``, abundances ``(count, K)`` and noise levels
+        ``(count,)``.
         """
         theta, residual = self.explain(X, y)
         z, a = np.split(theta, [self.n_continuum], axis=1)

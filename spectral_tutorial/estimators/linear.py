@@ -27,15 +27,8 @@ def ridge(log: bool, rank: int | None = None) -> Pipeline:
 
     The penalty is the one, of ``PENALTIES``, with the smallest leave-one-out error over the training spectra (Hoerl &
     Kennard 1970). A linear map cannot say "the one is there, so the other is not"; on log flux, where lines add, it
-    need not.
-
-    Parameters
-    ----------
-    log : bool
-        Whether to take logarithms, see :class:`Flux`.
-    rank : int, optional
-        Regress on this many leading principal components only. A few hundred of a thousand bins read as well in
-        distribution as all of them, since what is left out is noise, and are found four times faster.
+    need not. With `rank`, it regresses on so many leading principal components only: a few hundred of a thousand bins
+    read as well in distribution as all of them, since what is left out is noise, and are found four times faster.
     """
     steps = [("read", Flux(log)), ("ridge", RidgeCV(PENALTIES, gcv_mode="svd"))]
     if rank is not None:
@@ -46,19 +39,10 @@ def ridge(log: bool, rank: int | None = None) -> Pipeline:
 class Flux(TransformerMixin, BaseEstimator):
     """Flux in units of the training spectra's, or its logarithm: penalties then mean the same for any unit of flux.
 
-    Parameters
-    ----------
-    log : bool
-        Whether to take logarithms, of flux floored at ``data.LOG_FLOOR`` in that unit. Without them flux may be
-        negative, as absorbance is.
-
-    Attributes
-    ----------
-    unit_ : float
-        The training spectra's :func:`~spectral_tutorial.data.brightness`; before a logarithm, where a factor is no
-        more than a constant, the power of two next to it, see :func:`~spectral_tutorial.data.flux_unit`.
-    n_features_in_ : int
-        W, the number of bins.
+    Logarithms are taken of flux floored at ``data.LOG_FLOOR`` in that unit; without them flux may be negative, as
+    absorbance is. The unit is the training spectra's :func:`~spectral_tutorial.data.brightness`; before a logarithm,
+    where a factor is no more than a constant, the power of two next to it, see
+    :func:`~spectral_tutorial.data.flux_unit`.
     """
 
     def __init__(self, log: bool) -> None:

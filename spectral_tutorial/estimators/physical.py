@@ -225,14 +225,10 @@ class BayesianObserver(RegressorMixin, BaseEstimator):
         return self._posterior(X)[0]
 
     def weigh(self, X: ArrayLike) -> tuple[Array, Array]:
-        """How well each set of ``present_`` explains each spectrum, and the abundances that it would mean.
+        """How well each set h of ``present_`` explains each spectrum, and the abundances that it would mean.
 
-        Returns
-        -------
-        evidence : array, shape (N, H)
-            Logarithm of p(y | h), but for a constant of the spectrum.
-        mean : array, shape (N, H, K)
-            Mean abundances given h, 0 for components that are not in it.
+        Returns the logarithm of p(y | h), but for a constant of the spectrum, ``(N, H)``, and mean abundances given h,
+        0 for components that are not in it, ``(N, H, K)``.
         """
         check_is_fitted(self, "present_")
         flux = check_flux(self, X)
