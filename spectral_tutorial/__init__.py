@@ -43,25 +43,6 @@ from spectral_tutorial.data import Spectra
 from spectral_tutorial.experiment import Experiment
 from spectral_tutorial.physics import World
 
-__all__ = [
-    "ConfigError",
-    "Experiment",
-    "Spectra",
-    "World",
-    "alarms",
-    "analysis",
-    "config",
-    "cores",
-    "data",
-    "figures",
-    "limits",
-    "methods",
-    "models",
-    "physics",
-    "splits",
-    "training",
-]
-
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":

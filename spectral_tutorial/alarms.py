@@ -6,8 +6,6 @@ small share of known spectra exceed; it knows nothing of what else there might b
 Axes: ``S`` runs (seeds of data or of training), ``N`` spectra, ``W`` bins, ``H`` features.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -19,8 +17,7 @@ from spectral_tutorial.analysis import quantiles
 
 Array = NDArray[np.float64]
 
-FALSE_ALARMS = 0.01
-"""Share of known spectra for which an alarm may ring."""
+FALSE_ALARMS = 0.01  #: share of known spectra for which an alarm may ring
 
 
 def autocorrelation(residual: ArrayLike) -> Array:
@@ -57,22 +54,9 @@ def mahalanobis(train: ArrayLike, kind: ArrayLike, features: ArrayLike) -> Array
 def ring(known: ArrayLike, new: ArrayLike, false_alarms: float = FALSE_ALARMS) -> tuple[NDArray[np.bool_], ...]:
     """Set an alarm by every second known spectrum, and say for which of the others, and of the new ones, it rings.
 
-    Parameters
-    ----------
-    known, new : array, shape (..., N)
-        Scores of spectra of the training distribution, and of those that might be something else. Each run has an
-        alarm of its own.
-    false_alarms : float
-        The share of the known spectra that may exceed the level: it is their quantile at 1 less this share.
-
-    Returns
-    -------
-    false, caught : arrays of bool, shapes (..., N / 2) and (..., N)
-
-    Raises
-    ------
-    ValueError
-        If there are too few known spectra for that share to be one of them.
+    From scores ``(..., N)`` of spectra of the training distribution, and of those that might be something else: false
+    alarms ``(..., N / 2)`` and what is caught, ``(..., N)``. Each run has an alarm of its own. Its level is the
+    quantile of known spectra at 1 less the share that may exceed it; ValueError if that is less than one of them.
     """
     usual, scores = np.asarray(known, float), np.asarray(new, float)
     setting = usual[..., ::2]
@@ -88,19 +72,9 @@ def ring(known: ArrayLike, new: ArrayLike, false_alarms: float = FALSE_ALARMS) -
 def share_by(caught: ArrayLike, values: ArrayLike, edges: Sequence[float] | None = None) -> pd.DataFrame:
     """Share of spectra for which the alarms ring, by a quantity of each spectrum: median and quartiles over runs.
 
-    Parameters
-    ----------
-    caught : array of bool, shape (S, N)
-        See :func:`ring`.
-    values : array, shape (N,) or (S, N)
-        The quantity.
-    edges : sequence of float, optional
-        Borders of its ranges; its lowest, middle and highest third if not given.
-
-    Returns
-    -------
-    DataFrame
-        Columns low, median, high; a row a range, NaN where no spectrum is.
+    `caught` ``(S, N)`` is what :func:`ring` says, `values` the quantity, ``(N,)`` or ``(S, N)``, and `edges` the
+    borders of its ranges; its lowest, middle and highest third if not given. Columns low, median, high; a row a range,
+    NaN where no spectrum is.
     """
     rang = np.asarray(caught, bool)
     measured = np.broadcast_to(np.asarray(values, float), rang.shape)

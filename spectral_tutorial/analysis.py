@@ -7,8 +7,6 @@ named and counted, and kept out of medians; those that are unfinished are named 
 Axes: ``S`` seeds, ``C`` checkpoints, ``N`` spectra, ``K`` reported components.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -28,15 +26,9 @@ ID_SPLIT, OOD_SPLIT = "val", "test"
 DEAD_STD = 1e-3
 """A network whose outputs for all reported components vary less than this over ``val`` answers with a constant."""
 
-UNFINISHED_FACTOR = 10.0
-"""A run whose final loss is above this many times that of a constant has learned little yet."""
-
-LIVE = ("ok", "unfinished")
-"""What may become of a run whose predictions say something: only these enter medians."""
-
-THIRDS = ("quietest", "middle", "noisiest")
-"""Of the noise level, see :func:`ratio_by_noise`."""
-
+UNFINISHED_FACTOR = 10.0  #: a run whose final loss is above this many times that of a constant has learned little yet
+LIVE = ("ok", "unfinished")  #: what may become of a run whose predictions say something: only these enter medians
+THIRDS = ("quietest", "middle", "noisiest")  #: of the noise level, see :func:`ratio_by_noise`
 TRAJECTORY_COLUMNS = [
     "method", "data_seed", "training_seed", "checkpoint", "step", "epoch", "split", "component",
     "mse", "bias", "slope",
@@ -47,17 +39,13 @@ REPORT_COLUMNS = [
 ]  # fmt: skip
 
 
-FIFTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-"""Borders of five equal ranges of abundance."""
+FIFTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  #: borders of five equal ranges of abundance
 
 
 class Moments:
     """Sums over spectra from which error, bias and slope follow, so that spectra can come in blocks.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Leading axes of the predictions, ``(S, K)`` say.
+    Its shape is that of predictions without the axis of spectra, ``(S, K)`` say.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -114,26 +102,14 @@ class Moments:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A method that was fitted: S networks at C checkpoints, or an estimator, where both are 1.
+    """A method that was fitted: S networks at C checkpoints, or an estimator, where both are 1."""
 
-    Attributes
-    ----------
-    training_seeds : sequence
-        The S seeds; one ``pandas.NA`` for an estimator.
-    steps, epochs : array, shape (C,)
-        Checkpoints.
-    predict : callable
-        From flux ``(n, W)`` to predictions ``(S, n, K)`` for each checkpoint in turn; outputs beyond the first K, the
-        reported ones, are not looked at.
-    status : callable
-        From the last checkpoint's moments over ``val`` to what became of each seed.
-    """
-
-    training_seeds: Sequence[Any]
-    steps: ArrayLike
-    epochs: ArrayLike
+    training_seeds: Sequence[Any]  #: the S seeds; one ``pandas.NA`` for an estimator
+    steps: ArrayLike  #: ``(C,)``, of the checkpoints
+    epochs: ArrayLike  #: ``(C,)``
+    #: from flux ``(n, W)`` to ``(S, n, K)`` for each checkpoint in turn; what follows the K reported is not looked at
     predict: Callable[[NDArray[np.float32]], Iterable[NDArray[Any]]]
-    status: Callable[[Moments], list[str]]
+    status: Callable[[Moments], list[str]]  #: from the last checkpoint's moments over ``val`` to each seed's status
 
 
 def one_seed(predict: Callable[[NDArray[np.float32]], NDArray[Any]]) -> Predictor:
@@ -146,12 +122,8 @@ def evaluate(
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, NDArray[np.float32]]]:
     """Let a method read some splits, ``val`` among them, in blocks of `kept` spectra.
 
-    Returns
-    -------
-    trajectory, seed_status : DataFrame
-        See :func:`trajectory_rows`, and what became of each training seed.
-    predictions : dict of str to array, shape (S, C, n, K)
-        Of the first n = `kept` spectra of each split.
+    Returns a table of :func:`trajectory_rows`, one of what became of each training seed, and the predictions
+    ``(S, C, n, K)`` of the first n = `kept` spectra of each split.
     """
     n_seeds, n_steps, n_reported = len(fitted.training_seeds), np.size(fitted.steps), len(reported)
     tables, predictions = [], {}
@@ -177,14 +149,9 @@ def evaluate(
 def trajectory_rows(
     moments: Sequence[Moments], fitted: Predictor, split: str, components: Sequence[str]
 ) -> pd.DataFrame:
-    """Error, bias and slope at every checkpoint of every seed, a row each.
+    """Error, bias and slope at every checkpoint of every seed, a row each, all ``TRAJECTORY_COLUMNS`` but two.
 
     `moments` holds one entry a checkpoint, with axes ``(S, K)``.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``TRAJECTORY_COLUMNS`` without the first two, method and data_seed.
     """
     measured = {name: np.stack([getattr(m, name) for m in moments], axis=1) for name in ("mse", "bias", "slope")}
     s, c, k = np.indices(measured["mse"].shape).reshape(3, -1)
@@ -203,27 +170,13 @@ def trajectory_rows(
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a method predicted.
+    """What a method predicted."""
 
-    Attributes
-    ----------
-    training_seeds : tuple of int
-        The S seeds; none for an estimator, where S is 1.
-    steps : array, shape (C,)
-        Optimizer steps at the checkpoints.
-    truth : array, shape (N, K)
-        True abundances of the reported components.
-    values : array, shape (S, C, N, K)
-        Predicted abundances, float32.
-    components : tuple of str
-        Labels of the K reported components.
-    """
-
-    training_seeds: tuple[int, ...]
-    steps: NDArray[np.int64]
-    truth: NDArray[np.float64]
-    values: NDArray[np.float32]
-    components: tuple[str, ...]
+    training_seeds: tuple[int, ...]  #: the S seeds; none for an estimator, where S is 1
+    steps: NDArray[np.int64]  #: ``(C,)``, optimizer steps at the checkpoints
+    truth: NDArray[np.float64]  #: ``(N, K)``, true abundances of the reported components
+    values: NDArray[np.float32]  #: ``(S, C, N, K)``, predicted abundances
+    components: tuple[str, ...]  #: labels of the K reported components
 
     @property
     def last(self) -> NDArray[np.float32]:
@@ -234,19 +187,8 @@ class Predictions:
 def slope_by_other_abundance(truth: ArrayLike, predicted: ArrayLike, edges: Sequence[float] = FIFTHS) -> pd.Series:
     """Slope of predicted on true abundance of the second component, by how much there is of the first.
 
-    Parameters
-    ----------
-    truth : array, shape (N, 2)
-        True abundances of the two reported components.
-    predicted : array, shape (S, N, 2)
-        Predictions of each seed.
-    edges : sequence of float
-        Borders of the ranges of the first component's abundance.
-
-    Returns
-    -------
-    Series
-        Median over seeds in each range, named by its borders.
+    From true abundances ``(N, 2)`` and predictions ``(S, N, 2)``: the median over seeds in each range of the first
+    component's abundance, named by its borders.
     """
     truth, predicted, slopes = np.asarray(truth, float), np.asarray(predicted, float), {}
     for low, high in pairwise(edges):
@@ -262,15 +204,8 @@ def classify(output_std: ArrayLike, val_loss: ArrayLike, constant_loss: float) -
 
     A run has diverged if a loss is not finite, or the last one is larger than the first: it ended worse than it began.
     It is dead if it answers with a constant, and unfinished if it got better and is still far from a constant's loss.
-
-    Parameters
-    ----------
-    output_std : array, shape (S, K)
-        Standard deviation of the final predictions over ``val``.
-    val_loss : array, shape (S, C)
-        Loss over ``val`` at the checkpoints, the first of them before any step.
-    constant_loss : float
-        Loss over ``val`` of the method that always predicts the training mean.
+    Judged on ``val``: by the standard deviation ``(S, K)`` of the final predictions, the loss ``(S, C)`` at the
+    checkpoints, the first of them before any step, and the loss of always predicting the training mean.
     """
     dead = (np.asarray(output_std, float) < DEAD_STD).all(axis=1)
     losses = np.asarray(val_loss, float)
@@ -306,20 +241,10 @@ def gap_report(
 ) -> pd.DataFrame:
     """Final error of each method, component and split: median and quartiles over live runs, beside the bound.
 
-    Parameters
-    ----------
-    errors : DataFrame
-        Rows of the last checkpoints, see :func:`final`, of any number of methods and seeds, with their
-        status. A method without training seeds has none.
-    bound : mapping of (data seed, split, component) to float
-        Mean Cramér-Rao bound over the split.
-    by_noise : DataFrame, optional
-        Ratios by thirds of the noise level on ``test``, by method and component, see :func:`pooled_ratio_by_noise`.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``REPORT_COLUMNS``; medians are NaN where no run lived, and the thirds on splits other than ``test``.
+    `errors` has the rows of last checkpoints, see :func:`final`, with the runs' status; `bound` the mean Cramér-Rao
+    bound by data seed, split and component; `by_noise` the ratios on ``test`` by method and component, see
+    :func:`pooled_ratio_by_noise`. The columns are ``REPORT_COLUMNS``; medians are NaN where no run lived, and the
+    thirds on splits other than ``test``.
     """
     rows = []
     for (method, component, split), group in errors.groupby(["method", "component", "split"], sort=False):
@@ -350,22 +275,11 @@ def over_bound(error: ArrayLike, bound: ArrayLike) -> Array:
 
 
 def ratio_by_noise(squared_error: ArrayLike, bound: ArrayLike, noise_level: ArrayLike) -> pd.DataFrame:
-    """Squared error over the Cramér-Rao bound, by thirds of the noise level.
+    """Squared error over the Cramér-Rao bound, both ``(N, K)``, by thirds of the true noise level ``(N,)``.
 
     The ratio of the two means, ``all``, is ruled by the noisiest spectra, where both are largest; so the mean of the
-    ratios stands beside it for each third.
-
-    Parameters
-    ----------
-    squared_error, bound : array, shape (N, K)
-        Of each spectrum and component.
-    noise_level : array, shape (N,)
-        True noise levels, by which the spectra are sorted.
-
-    Returns
-    -------
-    DataFrame
-        K rows; columns all, quietest, middle, noisiest, NaN where fewer than three spectra leave a third empty.
+    ratios stands beside it for each third. A row for each of the K; columns all, quietest, middle, noisiest, NaN where
+    fewer than three spectra leave a third empty.
     """
     squared_error, bound = np.asarray(squared_error, float), np.asarray(bound, float)
     thirds = np.array_split(np.argsort(np.asarray(noise_level, float), kind="stable"), 3)
@@ -379,16 +293,8 @@ def ratio_by_noise(squared_error: ArrayLike, bound: ArrayLike, noise_level: Arra
 def pooled_ratio_by_noise(parts: Sequence[tuple[Array, Array, Array]]) -> pd.DataFrame:
     """Pool :func:`ratio_by_noise` over data seeds, errors averaged over training seeds first.
 
-    Parameters
-    ----------
-    parts : sequence of (squared error ``(S, N, K)``, bound ``(N, K)``, noise level ``(N,)``)
-        One a data seed; S live runs, or none.
-
-    Returns
-    -------
-    DataFrame
-        Columns all, low, high, quietest, middle, noisiest; low and high are quartiles of what ``all`` is for each live
-        run by itself.
+    Of squared error ``(S, N, K)``, bound ``(N, K)`` and noise level ``(N,)`` of each data seed, S live runs or none.
+    The columns low and high are quartiles of what ``all`` is for each live run by itself.
     """
     means = [error.mean(axis=0) if len(error) else np.full(bound.shape, np.nan) for error, bound, _ in parts]
     bounds, noise = (np.concatenate([part[place] for part in parts]) for place in (1, 2))

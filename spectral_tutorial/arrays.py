@@ -1,7 +1,5 @@
 """What a person brings, arrays or a CSV file, looked at before it is used."""
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Iterator, Sequence
@@ -72,10 +70,7 @@ FINITE = "a finite number, with a point before its decimals"
 def read_table(path: str | Path, labels: Sequence[str], nuisance: Sequence[str]) -> Table:
     """Read the table that :meth:`spectral_tutorial.data.Spectra.from_csv` describes, once, row by row.
 
-    Raises
-    ------
-    ConfigError
-        If the file cannot be read, or is no such table: one sentence with its line and column.
+    ConfigError if the file cannot be read, or is no such table: one sentence with its line and column.
     """
     file, asked = str(path), (*labels, *nuisance)
     lines = csv_lines(path, file)

@@ -11,8 +11,6 @@ Exit status: 0 done, 1 some cells of a sweep failed, 2 something the person can 
 interrupted.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import sys
@@ -111,17 +109,14 @@ def _validate(base: Config) -> None:
 def _try_code(config: Config, name: str, file: str, key: str) -> None:
     """Say from where Python of one's own was imported, and use it once.
 
-    Raises
-    ------
-    ConfigError
-        If a function draws no abundances, or a class makes no network for these spectra.
+    ConfigError if a function draws no abundances, or a class makes no network for these spectra.
     """
     module = sys.modules[name.partition(":")[0]]
     log.info("%s: %s: %s was imported from %s", file, key, name, getattr(module, "__file__", "Python itself"))
     try:
         if key == "model_type":
-            build = models.builder(resolve_callable(name, config.directory), config.spectra, config.training)
-            models.check(build(), config.spectra.n_bins, config.spectra.n_components)
+            size = config.spectra.n_bins, config.spectra.n_components
+            models.check(models.builder(resolve_callable(name, config.directory), *size, config.training)(), *size)
         else:
             function = FunctionDistribution(callable=name)
             splits.draw_abundance(function, config.spectra, 2, np.random.default_rng(0), config.directory)

@@ -6,31 +6,18 @@ with file, key path, what was found and what would be valid. A field's descripti
 reference page shows.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel
 
+from spectral_tutorial import reading
 from spectral_tutorial.arrays import csv_lines
-from spectral_tutorial.reading import (
-    ConfigError,
-    config_error,
-    existing_file,
-    load_yaml,
-    one_of,
-    plain,
-    read_only,
-    resolve_callable,
-    resolve_path,
-    show,
-    validate,
-)
+from spectral_tutorial.reading import ConfigError, config_error, load_yaml, one_of, show
 from spectral_tutorial.sections import (
     AnalysisConfig,
     CombinationDistribution,
@@ -41,8 +28,6 @@ from spectral_tutorial.sections import (
     SpectraConfig,
     TrainingConfig,
 )
-
-__all__ = ["SECTIONS", "Config", "ConfigError", "load", "load_yaml"]
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "meta": MetaConfig,
@@ -56,26 +41,16 @@ SECTIONS: dict[str, type[BaseModel]] = {
 
 @dataclass(frozen=True)
 class Config:
-    """An experiment: the five files, checked one by one and against each other.
-
-    Attributes
-    ----------
-    directory : Path
-        Absolute folder of the meta file; relative paths and ``module:function`` are looked up from here.
-    file : str
-        The meta file as its user named it, for messages.
-    folder : Path, optional
-        Where the results go instead of the meta file's ``exp_dir``.
-    """
+    """An experiment: the five files, checked one by one and against each other."""
 
     meta: MetaConfig
     spectra: SpectraConfig
     distribution: DistributionConfig
     training: TrainingConfig
     analysis: AnalysisConfig
-    directory: Path
-    file: str = "meta_config.yaml"
-    folder: Path | None = None
+    directory: Path  #: absolute, of the meta file; relative paths and ``module:function`` are looked up from here
+    file: str = "meta_config.yaml"  #: the meta file as its user named it, for messages
+    folder: Path | None = None  #: where the results go instead of the meta file's ``exp_dir``
 
     def __post_init__(self) -> None:
         for key in ("n_bins", "n_components"):
@@ -90,13 +65,13 @@ class Config:
             raise config_error(self.meta.analysis_config_path, key, found, expected)
         _ = self.names  # those that cannot be are refused here
         for name, file, key in self.code:
-            resolve_callable(name, self.directory, key=key, file=file)
+            reading.resolve_callable(name, self.directory, key=key, file=file)
         _ = self.exp_dir  # one that cannot be is refused here
 
     @cached_property
     def exp_dir(self) -> Path:
         """Absolute directory of the results."""
-        return self.folder or resolve_path(self.meta.exp_dir, self.directory, key="exp_dir", file=self.file)
+        return self.folder or reading.resolve_path(self.meta.exp_dir, self.directory, key="exp_dir", file=self.file)
 
     @cached_property
     def reported(self) -> tuple[str, str]:
@@ -114,7 +89,7 @@ class Config:
             if name in set(labels) - {label}:
                 found = f"{show(name)}, the label of another line"
                 raise config_error(file, at, found, "a name of its own for each line")
-        return read_only({label: given.get(label, label) for label in labels})
+        return reading.read_only({label: given.get(label, label) for label in labels})
 
     def _label(self, key: str) -> str:
         chosen, labels = getattr(self.analysis.plot_config, key), self.spectra.labels
@@ -135,31 +110,28 @@ class Config:
                 key = f"splits.{name}.distribution.callable"
                 yield split.distribution.callable, self.meta.distribution_config_path, key
 
-    def in_folder(self, folder: str | Path) -> Config:
+    def in_folder(self, folder: str | Path) -> Self:
         """Return a copy whose results go to a folder, see :func:`reading.resolve_path`."""
-        return replace(self, folder=resolve_path(folder, Path.cwd(), key="", file="exp_dir"))
+        return replace(self, folder=reading.resolve_path(folder, Path.cwd(), key="", file="exp_dir"))
 
-    def with_training(self, **changes: Any) -> Config:
+    def with_training(self, **changes: Any) -> Self:
         """Return a copy with other keys of the training file, see :meth:`with_changes`."""
         return self.with_changes({f"training.{key}": value for key, value in changes.items()})
 
-    def _with_sections(self, sections: Mapping[str, Any]) -> Config:
+    def _with_sections(self, sections: Mapping[str, Any]) -> Self:
         """Return a copy with other sections, validated; NumPy's values are taken for what they are."""
         valid: dict[str, Any] = {}
         for name, data in sections.items():
             file = self.file if name == "meta" else getattr(self.meta, f"{name}_config_path")
-            valid[name] = _section(name, plain(data, file), file, self.directory)
+            valid[name] = _section(name, reading.plain(data, file), file, self.directory)
         return replace(self, **valid)
 
-    def with_changes(self, changes: Mapping[str, Any]) -> Config:
+    def with_changes(self, changes: Mapping[str, Any]) -> Self:
         """Return a copy that differs in some keys, validated like the files.
 
-        Parameters
-        ----------
-        changes : mapping
-            New values by dotted key, the section first: ``training.epochs``, ``spectra.lines[3].width``,
-            ``distribution.splits.test.n_samples``. The key ``pair`` takes two labels, see :meth:`with_pair`, and is
-            applied last.
+        Keys are dotted, the section first: ``training.epochs``, ``spectra.lines[3].width``,
+        ``distribution.splits.test.n_samples``. The key ``pair`` takes two labels, see :meth:`with_pair`, and is applied
+        last.
         """
         nests = {name: getattr(self, name).model_dump(mode="json", exclude_unset=True) for name in SECTIONS}
         dotted = {key: value for key, value in changes.items() if key != "pair"}
@@ -169,9 +141,9 @@ class Config:
         changed = self._with_sections({name: nests[name] for name in SECTIONS if name in touched})
         return changed.with_pair(changes["pair"]) if "pair" in changes else changed
 
-    def with_pair(self, pair: Sequence[str]) -> Config:
+    def with_pair(self, pair: Sequence[str]) -> Self:
         """Return a copy about two other components: they and the reported ones change places, in splits and report."""
-        pair = plain(pair, "pair")
+        pair = reading.plain(pair, "pair")
         if not isinstance(pair, list) or len(pair) != 2:
             raise config_error("pair", "", show(pair), "a list of two labels")
         old, new = self.reported, [str(label) for label in pair]
@@ -189,7 +161,7 @@ class Config:
         analysis["plot_config"] |= dict(zip(("x_component", "y_component"), new, strict=True))
         return self._with_sections({"distribution": splits, "analysis": analysis})
 
-    def variation(self, name: str) -> Config:
+    def variation(self, name: str) -> Self:
         """Return the configuration of one of the ``variations`` of analysis.yaml."""
         changes, file = self.analysis.variations, self.meta.analysis_config_path
         if name not in changes:
@@ -208,19 +180,18 @@ class Config:
 def load(meta_path: str | Path) -> Config:
     """Read a meta file and the four files that it names."""
     file = str(meta_path)
-    meta = validate(MetaConfig, load_yaml(meta_path), file)
+    meta = reading.validate(MetaConfig, load_yaml(meta_path), file)
     directory = Path(meta_path).resolve().parent
     sections: dict[str, Any] = {"meta": meta}
     for name in list(SECTIONS)[1:]:
         key = f"{name}_config_path"
         named = getattr(meta, key)
-        path = existing_file(named, directory, key=key, file=file)
+        path = reading.existing_file(named, directory, key=key, file=file)
         sections[name] = _section(name, load_yaml(path, named), named, directory)
     return Config(directory=directory, file=file, **sections)
 
 
-MOST_BYTES, MOST_ROWS = 2_000_000, 5_000
-"""How long a table may be."""
+MOST_BYTES, MOST_ROWS = 2_000_000, 5_000  #: how long a table may be
 
 
 def read_columns(path: Path, column: str, file: str) -> dict[str, list[float | str]]:
@@ -254,7 +225,7 @@ def _number(text: str) -> float | str:
 
 def _section(name: str, data: object, file: str, directory: Path) -> Any:
     """Validate a section; profiles in files are read here, so that their numbers are part of the configuration."""
-    valid = validate(SECTIONS[name], data, file)
+    valid = reading.validate(SECTIONS[name], data, file)
     named = {
         k: line.profile for k, line in enumerate(getattr(valid, "lines", ())) if line.profile and line.profile.file
     }
@@ -263,10 +234,10 @@ def _section(name: str, data: object, file: str, directory: Path) -> Any:
     filled = valid.model_dump(mode="json", exclude_unset=True)
     for k, profile in named.items():
         at, kind = f"lines[{k}].profile.file", "CSV file, relative to the meta file"
-        path = existing_file(profile.file, directory, key=at, file=file, kind=kind)
+        path = reading.existing_file(profile.file, directory, key=at, file=file, kind=kind)
         filled["lines"][k]["profile"] = read_columns(path, profile.column, profile.file)
-        validate(Profile, filled["lines"][k]["profile"], profile.file)
-    return validate(SECTIONS[name], filled, file)
+        reading.validate(Profile, filled["lines"][k]["profile"], profile.file)
+    return reading.validate(SECTIONS[name], filled, file)
 
 
 def _put(nest: Any, key: str, value: Any) -> None:

@@ -1,7 +1,5 @@
 """How many processor cores the work of this process may take, and doing work on all of them."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator

@@ -4,13 +4,11 @@ Every number comes from a stream of its own, named by (data seed, split, what is
 seed, or asking for more spectra, changes none of the others.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,9 +20,7 @@ from spectral_tutorial.reading import ConfigError
 from spectral_tutorial.sections import SpectraConfig, Split
 from spectral_tutorial.splits import draw_abundance, draw_sampled
 
-CHUNK = 64
-"""Spectra computed at a time: 64 x 1024 float64 values are half a megabyte and stay in a core's cache."""
-
+CHUNK = 64  #: spectra computed at a time: 64 x 1024 float64 values are half a megabyte and stay in a core's cache
 SMOOTHING = 31
 """Bins averaged where only the continuum is wanted: much wider than a bin, much narrower than the continuum."""
 
@@ -39,32 +35,15 @@ class MissingSpectraError(ValueError):
 
 @dataclass(frozen=True)
 class Spectra:
-    """A set of spectra and, where it is known, the truth behind them.
+    """A set of spectra and, where it is known, the truth behind them."""
 
-    Attributes
-    ----------
-    wavelength : array, shape (W,)
-        Wavelengths in nm.
-    flux : array, shape (N, W)
-        Noisy flux, float32: 1 at the continuum's peak where it is made here, in any unit where it is your own.
-    abundance : array, shape (N, L)
-        True abundances, dimensionless.
-    temperature : array, shape (N,)
-        True temperatures in K.
-    noise_level : array, shape (N,)
-        Relative standard deviation of the noise in each spectrum.
-    labels : tuple of str
-        Names of the L components.
-    nuisance : mapping of str to array, shape (N,)
-        What else is known of each spectrum and changes it, and is not asked for: numbers, or words such as a batch.
-    """
-
-    wavelength: NDArray[np.float64]
-    flux: NDArray[np.float32]
-    abundance: NDArray[np.float64]
-    temperature: NDArray[np.float64]
-    noise_level: NDArray[np.float64]
-    labels: tuple[str, ...]
+    wavelength: NDArray[np.float64]  #: ``(W,)``, in nm
+    flux: NDArray[np.float32]  #: ``(N, W)``, noisy: 1 at the continuum's peak where made here, else in any unit
+    abundance: NDArray[np.float64]  #: ``(N, L)``, the truth, dimensionless
+    temperature: NDArray[np.float64]  #: ``(N,)``, the truth, in K
+    noise_level: NDArray[np.float64]  #: ``(N,)``, relative standard deviation of each spectrum's noise
+    labels: tuple[str, ...]  #: names of the L components
+    #: ``(N,)`` by name: what else is known of each spectrum and changes it, numbers or words such as a batch
     nuisance: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -73,7 +52,7 @@ class Spectra:
     def __repr__(self) -> str:
         return f"Spectra({len(self)} spectra x {self.flux.shape[1]} bins, {len(self.labels)} components)"
 
-    def take(self, index: ArrayLike | slice) -> Spectra:
+    def take(self, index: ArrayLike | slice) -> Self:
         """Return the spectra at `index` (whole numbers, a boolean mask or a slice), one of them too as spectra."""
         chosen: Any = index if isinstance(index, slice) else np.atleast_1d(np.asarray(index))
         rows: dict[str, Any] = {name: getattr(self, name)[chosen] for name in ROW_ARRAYS}
@@ -99,17 +78,14 @@ class Spectra:
         noise_level: ArrayLike | None = None,
         labels: tuple[str, ...] = (),
         nuisance: Mapping[str, ArrayLike] | None = None,
-    ) -> Spectra:
+    ) -> Self:
         """Wrap arrays of your own; unknown truth is NaN.
 
         Quantities of astropy are converted to nm, K and numbers without unit; flux and nuisances may have any unit, and
         keep it. Flux may be negative, as measured absorbance is; its logarithm then means nothing.
 
-        Raises
-        ------
-        ValueError
-            If the shapes do not fit together, naming the expected shape; if something is masked, is no number or has a
-            unit that cannot be converted; if a flux is not finite, or too large or too small for single precision.
+        ValueError if the shapes do not fit together, naming the expected shape; if something is masked, is no number or
+        has a unit that cannot be converted; if a flux is not finite, or too large or too small for single precision.
         """
         grid, values = numbers(wavelength, "wavelength", "nm"), np.atleast_2d(numbers(flux, "flux"))
         n = len(values)
@@ -134,28 +110,16 @@ class Spectra:
         return cls(grid, checked_flux(values), labels=labels, nuisance=known, **truth)
 
     @classmethod
-    def from_csv(cls, path: str | Path, labels: Iterable[str] = (), nuisance: Iterable[str] = ()) -> Spectra:
+    def from_csv(cls, path: str | Path, labels: Iterable[str] = (), nuisance: Iterable[str] = ()) -> Self:
         """Read spectra of your own from a CSV file in UTF-8: a spectrum a row, below a header.
 
-        In the header are wavelengths in nm, rising, and the names of other columns, in any place. Commas separate the
+        In the header are wavelengths in nm, rising, and the names of other columns, in any place: `labels`, those with
+        the abundances of components, and `nuisance`, those with what else changes a spectrum, numbers or words. Of
+        these, ``temperature`` (in K) and ``noise_level`` become the attributes of these names. Commas separate the
         cells and numbers have decimal points; lines that begin with ``#`` are comments.
 
-        Parameters
-        ----------
-        path : str or Path
-            The file; it is read once, row by row.
-        labels : iterable of str
-            The columns with the abundances of components.
-        nuisance : iterable of str
-            The columns with what else changes a spectrum, numbers or words: those named ``temperature`` (in K) and
-            ``noise_level`` become the attributes of these names, others stand in ``nuisance``.
-
-        Raises
-        ------
-        ConfigError
-            If the file cannot be read, or is no such table: one sentence with its line and column.
-        ValueError
-            If a flux is too large or too small for single precision.
+        ConfigError if the file cannot be read, or is no such table: one sentence with its line and column. ValueError
+        if a flux is too large or too small for single precision.
         """
         labels, nuisance = tuple(labels), tuple(nuisance)
         grid, flux, columns = read_table(path, labels, nuisance)
@@ -208,10 +172,7 @@ def compose(spectra: Spectra, first: str, second: str, count: int, rng: np.rando
     `rng` chooses the parts of each of `count` spectra. Temperature and noise level are called those of :math:`y_i`; the
     noise really is larger.
 
-    Raises
-    ------
-    MissingSpectraError
-        If there is no blank spectrum, or none of a component alone.
+    MissingSpectraError if there is no blank spectrum, or none of a component alone.
     """
     # Imported here: both add filters to Python's warnings, which importing this package must not do.
     from scipy.ndimage import uniform_filter1d
@@ -256,11 +217,6 @@ Room = Callable[[str, tuple[int, ...], Any], NDArray[Any]]
 """Makes room for an array: from its name, shape and type to an array that is to be filled, on disk say."""
 
 
-def in_memory(name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Make room for an array in memory."""
-    return np.empty(shape, dtype)
-
-
 def generate(
     config: SpectraConfig,
     split: Split,
@@ -269,31 +225,14 @@ def generate(
     seed: int,
     directory: Path = Path(),
     world: World | None = None,
-    room: Room = in_memory,
+    room: Room = lambda _, *of: np.empty(*of),
 ) -> Spectra:
     """Draw one split. The same arguments give the same bits, on any number of threads.
 
-    Parameters
-    ----------
-    config : SpectraConfig
-        The world, and the ranges of temperature, noise and abundance.
-    split : Split
-        How many spectra, and the distribution of their abundances.
-    name : str
-        The split's name; it names the random streams.
-    seed : int
-        The data seed.
-    directory : Path
-        Where a ``module:function`` is looked for.
-    world : World, optional
-        The forward model of `config`, where it is built already.
-    room : callable
-        Makes the arrays that are filled.
+    The split's `name` and the data `seed` name the random streams. In `directory` a ``module:function`` is looked for;
+    `world` is the forward model of `config` where it is built already; `room` makes the arrays that are filled.
 
-    Raises
-    ------
-    ConfigError
-        If a person's own function draws no abundances, or lines together exceed single precision.
+    ConfigError if a person's own function draws no abundances, or lines together exceed single precision.
     """
     world, n = world or World.from_config(config), split.n_samples
     flux = room("flux", (n, config.n_bins), np.float32)
@@ -331,12 +270,7 @@ class InputTransform:
     .. math:: x = \frac{\log\max(y, 10^{-6} u) - \bar m}{\sqrt{\langle (m - \bar m)^2 \rangle}}
 
     with u the unit of the first training spectra, see :func:`flux_unit`: what is standardized does not depend on the
-    unit of flux.
-
-    Parameters
-    ----------
-    kind : {"none", "log", "standardize", "log_standardize"}
-        ``input_transform`` of training.yaml.
+    unit of flux. The kind is the ``input_transform`` of training.yaml.
     """
 
     BLOCK = 256  # what one of them needs in between stays in the cache
@@ -349,7 +283,7 @@ class InputTransform:
         self.floor = LOG_FLOOR
         self.n_bins: int | None = None
 
-    def fit(self, flux: NDArray[np.float32]) -> InputTransform:
+    def fit(self, flux: NDArray[np.float32]) -> Self:
         """Measure mean ``(W,)`` and scale on the training split, ``(N, W)``, and on nothing else."""
         self.n_bins = flux.shape[1]
         self.floor = LOG_FLOOR * flux_unit(flux[: self.BLOCK])
@@ -370,10 +304,7 @@ class InputTransform:
     def transform(self, flux: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Return the network's input, shape ``(N, W)``, float32 (written to `out` where one is given).
 
-        Raises
-        ------
-        ValueError
-            If the flux has another number of bins than what it was fitted to.
+        ValueError if the flux has another number of bins than what it was fitted to.
         """
         if self.n_bins not in (None, flux.shape[-1]):
             raise ValueError(f"flux has {flux.shape[-1]} bins; expected {self.n_bins}, as in training")

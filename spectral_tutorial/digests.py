@@ -1,7 +1,5 @@
 """Digests of code: whatever a stage's modules import, so that there is no list to keep."""
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import inspect

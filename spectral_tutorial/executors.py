@@ -3,8 +3,6 @@
 Nothing here knows what the work is.
 """
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 import os
@@ -50,10 +48,7 @@ def unordered(
 ) -> Iterator[tuple[Item, Result | Exception]]:
     """Yield each item with its result, or with what went wrong, as it is done; without an executor here, in order.
 
-    Raises
-    ------
-    ConnectionError
-        If whoever does the work has gone away.
+    ConnectionError if whoever does the work has gone away.
     """
     if executor is None:
         yield from ((item, work(item)) for item in items)
@@ -155,10 +150,7 @@ def _main_hidden() -> Iterator[None]:
 def dask(address: str) -> Iterator[Executor]:
     """Connect to a running Dask scheduler and give the executor of its workers.
 
-    Raises
-    ------
-    ConfigError
-        If Dask is not installed, or no scheduler answers.
+    ConfigError if Dask is not installed, or no scheduler answers.
     """
     try:
         import distributed  # it sets levels of logging, before they are set here

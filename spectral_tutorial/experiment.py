@@ -3,12 +3,10 @@
 Asking computes what is missing on the way, leaves it in the folder, and finds it there the next time, whoever asks.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import matplotlib.figure
 import numpy as np
@@ -16,21 +14,11 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from spectral_tutorial import analysis, figures, limits, models, store
+from spectral_tutorial import analysis, figures, limits, methods, models, store
 from spectral_tutorial.analysis import ID_SPLIT, OOD_SPLIT, Predictions
 from spectral_tutorial.config import Config, load
 from spectral_tutorial.data import MissingSpectraError
-from spectral_tutorial.methods import (
-    METHODS,
-    Fitted,
-    Method,
-    Network,
-    asked_in,
-    get_estimator,
-    get_method,
-    get_network,
-    names_of,
-)
+from spectral_tutorial.methods import METHODS, Fitted, Method, Network, get_estimator, get_method, get_network, names_of
 from spectral_tutorial.plots import PLOTS
 from spectral_tutorial.reading import config_error, show, wrong_name
 from spectral_tutorial.stages import KEPT_SPECTRA, Stages
@@ -41,26 +29,12 @@ log = logging.getLogger(__name__)
 class Experiment(Stages):
     """A configuration, the folder of its results, and everything that can be asked of them.
 
-    Parameters
-    ----------
-    config : Config
-        The five files; :meth:`from_yaml` reads them.
-    overwrite : bool
-        Whether an earlier experiment in the same folder may be deleted.
-    keep_spectra : bool
-        Whether spectra are written down, or made again from their seeds whenever they are asked for.
+    StoreError if the folder holds something else, or another experiment and `overwrite` is false.
 
-    Attributes
-    ----------
-    reported : pair of str
-        Labels of the two reported components, x first.
-    world : World
-        The forward model.
-
-    Raises
-    ------
-    StoreError
-        If the folder holds something else, or another experiment and `overwrite` is false.
+    The five files are `config`; :meth:`from_yaml` reads them. With `overwrite` an earlier experiment in the same folder
+    may be deleted; without `keep_spectra` spectra are not written down, but made again from their seeds whenever they
+    are asked for. ``reported`` holds the labels of the two reported components, x first, and ``world`` the forward
+    model.
     """
 
     def __init__(self, config: Config, *, overwrite: bool = False, keep_spectra: bool = True) -> None:
@@ -70,35 +44,22 @@ class Experiment(Stages):
         self._tables: dict[tuple[str, ...], pd.DataFrame] = {}
 
     @classmethod
-    def from_yaml(cls, path: str | Path, *, exp_dir: str | Path | None = None, overwrite: bool = False) -> Experiment:
+    def from_yaml(cls, path: str | Path, *, exp_dir: str | Path | None = None, overwrite: bool = False) -> Self:
         """Open the experiment of a meta file; `exp_dir` stands in for the one that the file names.
 
-        Raises
-        ------
-        ConfigError
-            If one of the five files cannot be used; nothing has been written then.
+        ConfigError if one of the five files cannot be used; nothing has been written then.
         """
         config = load(path)
         return cls(config if exp_dir is None else config.in_folder(exp_dir), overwrite=overwrite)
 
-    def variation(self, name: str, changes: Mapping[str, Any] | None = None) -> Experiment:
+    def variation(self, name: str, changes: Mapping[str, Any] | None = None) -> "Experiment":
         """Open an experiment that differs from this one in some keys, in the folder ``variations/NAME`` of this one.
 
-        Its spectra are not written down: their seeds bring them back.
+        Its spectra are not written down: their seeds bring them back. `name` is one of the ``variations`` of
+        analysis.yaml, or a new one if `changes` are given: new values by dotted key, see :meth:`Config.with_changes`.
 
-        Parameters
-        ----------
-        name : str
-            One of the ``variations`` of analysis.yaml, or a new name if `changes` are given.
-        changes : mapping, optional
-            New values by dotted key, see :meth:`Config.with_changes`.
-
-        Raises
-        ------
-        ConfigError
-            If there is no such variation, or a value cannot be used.
-        StoreError
-            If the folder holds a variation with other changes.
+        ConfigError if there is no such variation, or a value cannot be used. StoreError if the folder holds a variation
+        with other changes.
         """
         alone: dict[str, Any] = {"analysis.variations": {}}  # it has none of its own, wherever its changes come from
         config = self.config.variation(name) if changes is None else self.config.with_changes(alone | dict(changes))
@@ -119,13 +80,9 @@ class Experiment(Stages):
     # --- training ---------------------------------------------------------------------------------------------------
 
     def train(self, method: str = "network") -> pd.DataFrame:
-        """Train what is not trained yet and return the loss histories.
+        """Train what is not trained yet and return the losses, a row a checkpoint of each run.
 
-        Returns
-        -------
-        DataFrame
-            A row a checkpoint of each run: method, data_seed, training_seed, step, epoch, train_loss, val_loss.
-            Losses are averaged over all L outputs.
+        Columns method, data_seed, training_seed, step, epoch, train_loss, val_loss; means over all L outputs.
         """
         histories = []
         for data_seed in get_network(method).data_seeds(self.config):
@@ -191,11 +148,8 @@ class Experiment(Stages):
     ) -> Predictions:
         """Return what every seed predicted at every checkpoint, for the first spectra of an evaluation split.
 
-        Raises
-        ------
-        ValueError
-            If the split is learned from, or there is none of that name, or the method was not measured on this data
-            seed, naming what there is.
+        ValueError if the split is learned from, or there is none of that name, or the method was not measured on this
+        data seed, naming what there is.
         """
         self._check_split(split)
         seed, stages = self._seed(data_seed), self._predicted(method)
@@ -210,12 +164,8 @@ class Experiment(Stages):
     def gap_report(self, *names: str) -> pd.DataFrame:
         """Median error of each method over live runs beside the Cramér-Rao bound (columns ``analysis.REPORT_COLUMNS``).
 
-        Writes ``analysis/*.csv`` too; the files hold everything that is finished, whatever is asked for here.
-
-        Parameters
-        ----------
-        *names : str
-            Methods to compute and return; the core ones if none is named.
+        Of the methods that are named, or of the core ones. Writes ``analysis/*.csv`` too; the files hold everything
+        that is finished, whatever is asked for here.
         """
         shown = list(names) or names_of(Method, core=True)
         for name in shown:
@@ -241,12 +191,8 @@ class Experiment(Stages):
     def ratio_by_noise(self, *names: str) -> pd.DataFrame:
         """Squared error over the Cramér-Rao bound on ``test``, all together and by thirds of the noise level.
 
-        Returns
-        -------
-        DataFrame
-            Columns method, component, all, quietest, middle, noisiest, see :func:`analysis.ratio_by_noise`, pooled over
-            data seeds, errors averaged over live training seeds first; low and high, quartiles of what ``all`` is for
-            each live run by itself.
+        Columns method, component, all, low, high, quietest, middle, noisiest, see
+        :func:`analysis.pooled_ratio_by_noise`.
         """
         tables = []
         for name in names or names_of(Method, core=True):
@@ -269,15 +215,11 @@ class Experiment(Stages):
         data_seed: int | None = None,
         continuum: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
-        """Cramér-Rao bound of the first spectra of a split: the temperature is unknown, and what training shows.
+        """Cramér-Rao bound ``(N, K)`` of a split's first spectra: the temperature is unknown, and what training shows.
 
         With `continuum`, directions of log flux ``(Q, W)`` are unknown instead of the temperature, see
-        :func:`limits.fisher_information`.
-
-        Returns
-        -------
-        array, shape (N, K)
-            For the reported abundances; those of other components in ``train`` are unknown, too.
+        :func:`limits.cramer_rao`.
+        It is that of the reported abundances; those of other components in ``train`` are unknown, too.
         """
         self._check_known(split)
         return self._bound(split, self._seed(data_seed), continuum)
@@ -362,23 +304,18 @@ class Experiment(Stages):
 
     def _variations(self) -> dict[str, list[str]]:
         """Methods that are asked in each variation of analysis.yaml."""
-        return {name: asked_in(self.config, name) for name in self.config.analysis.variations}
+        return {name: methods.asked_in(self.config, name) for name in self.config.analysis.variations}
 
     def variations_report(self) -> pd.DataFrame:
         """Error over the Cramér-Rao bound in every variation of analysis.yaml, for the methods asked there.
 
-        Leaves each variation's own tables in its folder.
-
-        Returns
-        -------
-        DataFrame
-            Columns variation, method, component, all, low, high, quietest, middle, noisiest, see
-            :meth:`ratio_by_noise`; and place, whether the component is the first or the second of its pair.
+        Leaves each variation's own tables in its folder. Columns variation, those of :meth:`ratio_by_noise`, and place,
+        whether the component is the first or the second of its pair.
         """
         tables = []
-        for name, methods in self._variations().items():
+        for name, asked in self._variations().items():
             inner = self.variation(name)
-            done = inner.possible(methods, inner.trajectories)
+            done = inner.possible(asked, inner.trajectories)
             inner.gap_report(*done)
             place = dict(zip(inner.reported, ("first of the pair", "second of the pair"), strict=True))
             table = inner.ratio_by_noise(*done)

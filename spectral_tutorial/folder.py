@@ -1,7 +1,5 @@
 """The folder of one experiment: whose it is, and the record of its configuration."""
 
-from __future__ import annotations
-
 import logging
 import platform
 import re
@@ -19,12 +17,8 @@ from spectral_tutorial.store import PARTS, PUBLISHED, STATUS, Folder, Stage, Sto
 
 log = logging.getLogger(__name__)
 
-Sections = Mapping[str, Mapping[str, Any]]
-"""A configuration as plain values: ``meta`` and the four other files."""
-
-VERSIONS = "versions.json"
-"""The record's last file, with the versions that were used."""
-
+Sections = Mapping[str, Mapping[str, Any]]  #: a configuration as plain values: ``meta`` and the four other files
+VERSIONS = "versions.json"  #: the record's last file, with the versions that were used
 RECORD = {
     "meta": "meta_config.yaml",
     "spectra": "synthetic_spectra.yaml",
@@ -48,24 +42,11 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
 
 
-def open_folder(path: Path, sections: Sections, overwrite: bool, file: str = "meta_config.yaml") -> Folder:
+def open_folder(path: Path, sections: Sections, overwrite: bool, file: str) -> Folder:
     """Return the folder of an experiment, which need not exist; nothing is written yet.
 
-    Parameters
-    ----------
-    path : Path
-        The folder.
-    sections : mapping
-        The configuration as plain values.
-    overwrite : bool
-        Whether an earlier experiment in the folder is deleted when the first file is written.
-    file : str
-        The meta file as its user named it, for messages.
-
-    Raises
-    ------
-    StoreError
-        If the folder cannot be used.
+    With `overwrite`, an earlier experiment in it goes when the first file is written. `file` is how messages name the
+    meta file. StoreError if the folder cannot be used.
     """
     record = _record(sections)
     if path.exists() and not path.is_dir():

@@ -1,7 +1,5 @@
 """What the best estimator could do: the Cramér-Rao bound, and what is reached without a look at the spectrum."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,12 +11,8 @@ from spectral_tutorial.physics import DARK, World, log_continuum
 
 Array = NDArray[np.float64]
 
-BLOCK = 512
-"""Spectra whose Jacobians are held at a time."""
-
-UNSEEN = 1e-100
-"""An abundance whose slopes of log flux are no longer than this leaves no trace, however large it is."""
-
+BLOCK = 512  #: spectra whose Jacobians are held at a time
+UNSEEN = 1e-100  #: an abundance whose slopes of log flux are no longer than this leaves no trace, however large it is
 PLAIN = 1e-6
 """An inverse loses as many digits as the smallest eigenvalue of the scaled information has zeros: six at most."""
 
@@ -33,7 +27,6 @@ def fisher_information(
     abundance: ArrayLike,
     noise_level: ArrayLike,
     free: Sequence[int],
-    continuum: ArrayLike | None = None,
 ) -> Array:
     r"""Fisher information of one spectrum about the abundances `free` and, last, the temperature.
 
@@ -43,26 +36,10 @@ def fisher_information(
     .. math:: F_{ij} = \left(\frac{1}{\sigma^2} + 2\right) \sum_{\lambda}
               \frac{\partial \log\mu}{\partial\theta_i} \frac{\partial \log\mu}{\partial\theta_j}
 
-    Parameters
-    ----------
-    world : World
-        The forward model.
-    temperature, noise_level : array, shape (N,)
-        True temperatures in K, and relative noise levels.
-    abundance : array, shape (N, L)
-        True abundances.
-    free : sequence of int
-        Places of the lines whose abundances are unknown; the others are known.
-    continuum : array, shape (Q, W), optional
-        For an estimator that does not know how a temperature shapes the continuum: directions of log flux that are
-        unknown instead of the temperature.
-
-    Returns
-    -------
-    array, shape (N, len(free) + 1, len(free) + 1)
-        With `continuum`, Q takes the place of 1.
+    At true temperatures ``(N,)`` in K, abundances ``(N, L)`` and noise levels ``(N,)``, with only the abundances of the
+    lines in the places `free` unknown; shape ``(N, len(free) + 1, len(free) + 1)``.
     """
-    jacobian = _slopes(world, temperature, abundance, free, continuum)
+    jacobian = _slopes(world, temperature, abundance, free)
     gram = jacobian @ jacobian.transpose(0, 2, 1)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         weight = 1.0 / np.square(np.asarray(noise_level, float)) + 2.0
@@ -71,7 +48,7 @@ def fisher_information(
 
 
 def _slopes(
-    world: World, temperature: ArrayLike, abundance: ArrayLike, free: Sequence[int], continuum: ArrayLike | None
+    world: World, temperature: ArrayLike, abundance: ArrayLike, free: Sequence[int], continuum: ArrayLike | None = None
 ) -> Array:
     """Slopes of log flux along all unknowns, shape ``(N, P, W)``; 0 in bins without flux, which show nothing."""
     jacobian = world.log_jacobian(temperature, abundance, free)
@@ -100,8 +77,10 @@ def cramer_rao(
 ) -> Array:
     r"""Smallest variance that an unbiased estimator can have from one spectrum, shape ``(N, len(free))``.
 
-    The diagonal of the inverse of :func:`fisher_information`, with the temperature unknown too; arguments as there.
-    It binds unbiased estimators: one with a prior, or clipped to the possible range, can go below it.
+    The diagonal of the inverse of :func:`fisher_information`, with the temperature unknown too; arguments as there. For
+    an estimator that does not know how a temperature shapes the continuum, `continuum` ``(Q, W)`` are directions of log
+    flux that are unknown instead. It binds unbiased estimators: one with a prior, or clipped to the possible range, can
+    go below it.
 
     Where information is missing there is no inverse, but there is a bound. It is found from what an abundance does to
     log flux and the other unknowns together cannot do,
@@ -112,10 +91,7 @@ def cramer_rao(
     out those of all other unknowns. Where nothing is left, because the line shows nowhere or others imitate it, the
     bound is infinite; without noise any other bound is 0.
 
-    Raises
-    ------
-    ValueError
-        If a temperature, an abundance or a noise level is not known (NaN).
+    ValueError if a temperature, an abundance or a noise level is not known (NaN).
     """
     temperature, noise_level = (np.atleast_1d(np.asarray(v, float)) for v in (temperature, noise_level))
     abundance = np.atleast_2d(np.asarray(abundance, float))
@@ -220,19 +196,11 @@ def overlap(world: World, first: str, second: str) -> float:
 
 
 def reference_points(train: ArrayLike, test: ArrayLike) -> dict[str, Array]:
-    """Mean squared errors of methods that do not look at the spectrum, from samples of the two distributions.
+    """Mean squared errors ``(K,)`` of methods that do not look at the spectrum, by name.
 
-    Parameters
-    ----------
-    train, test : array, shape (N, K)
-        True abundances of the K reported components in the training and in the judged split.
-
-    Returns
-    -------
-    dict of str to array, shape (K,)
-        ``predict nothing`` is 0, ``training mean`` what was usual in training, ``best constant`` the judged
-        split's own mean, which nobody could know. For abundances uniform in [0, 1] and present in a third of training
-        these are 1/3, 7/36 and 1/12.
+    From true abundances ``(N, K)`` in the training and in the judged split: ``predict nothing`` is 0, ``training mean``
+    what was usual in training, ``best constant`` the judged split's own mean, which nobody could know. For abundances
+    uniform in [0, 1] and present in a third of training these are 1/3, 7/36 and 1/12.
     """
     train, test = np.asarray(train, float), np.asarray(test, float)
     constants = {

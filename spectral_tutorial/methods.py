@@ -5,8 +5,6 @@ An :class:`Estimator` (written in :mod:`spectral_tutorial.estimators`) has none:
 the same, so its errors are measured over several data seeds.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -61,9 +59,7 @@ LIMIT_TRAINING: Mapping[str, Any] = {
 }
 """What a network at the limit has in the place of training.yaml; chosen on recombined spectra that were held out."""
 
-DRAWS = 4096
-"""Abundances that are drawn from a person's own function to see how far they go."""
-
+DRAWS = 4096  #: abundances that are drawn from a person's own function to see how far they go
 TOLD = SINGLE, PAIRS, COMBINATION, RULE, PHYSICS = (
     "single lines only", "other pairs of lines", "the combination too", "one rule of physics", "all of the physics",
 )  # fmt: skip
@@ -72,71 +68,36 @@ TOLD = SINGLE, PAIRS, COMBINATION, RULE, PHYSICS = (
 FLAT: Mapping[str, Any] = {"n_continuum": 3, "continuum_degree": 1, "degree": 3}
 """Settings of a decoder whose continua are what principal component analysis would give: a flat family."""
 
-RANK = 256
-"""Principal components that the linear estimators look at; fixed, not chosen."""
+RANK = 256  #: principal components that the linear estimators look at; fixed, not chosen
 
 
 @dataclass(frozen=True)
 class Shown:
-    """Spectra that take the place of the last ones of the training split, so that its size stays the same.
+    """Spectra that take the place of the last ones of the training split, so that its size stays the same."""
 
-    Attributes
-    ----------
-    split : str
-        One of :func:`spectral_tutorial.splits.added`, or ``COMPOSED``.
-    count : int, optional
-        How many; a quarter of the training split if not given.
-    """
-
-    split: str
-    count: int | None = None
+    split: str  #: one of :func:`spectral_tutorial.splits.added`, or ``COMPOSED``
+    count: int | None = None  #: how many; a quarter of the training split if not given
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """What networks and estimators have in common.
+    """What networks and estimators have in common."""
 
-    Attributes
-    ----------
-    split : str
-        The split that it learns from.
-    shown : Shown, optional
-        Spectra that it learns from besides.
-    core : bool
-        Whether a plain ``run`` computes it, or only ``run --all`` and the chapter that shows it.
-    title : str
-        What it is called in a figure.
-    told : str
-        What it was allowed to know, one of ``TOLD``.
-    """
-
-    split: str = "train"
-    shown: Shown | None = None
-    core: bool = False
-    title: str = ""
-    told: str = SINGLE
+    split: str = "train"  #: the split that it learns from
+    shown: Shown | None = None  #: spectra that it learns from besides
+    core: bool = False  #: whether a plain ``run`` computes it, or only ``run --all`` and the chapter that shows it
+    title: str = ""  #: what it is called in a figure
+    told: str = SINGLE  #: what it was allowed to know, one of ``TOLD``
 
 
 @dataclass(frozen=True, kw_only=True)
 class Network(Method):
-    """One way of training the network.
+    """One way of training the network."""
 
-    Attributes
-    ----------
-    training : mapping, optional
-        Settings in the place of all of training.yaml.
-    changes : mapping
-        Settings that differ from those of training.yaml.
-    n_seeds : int, optional
-        This many consecutive training seeds from the first configured one, in the place of those configured.
-    n_data_seeds : int, optional
-        At most this many of the configured data seeds, the first ones; all of them if not given.
-    """
-
-    training: Mapping[str, Any] | None = None
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    n_seeds: int | None = None
-    n_data_seeds: int | None = None
+    training: Mapping[str, Any] | None = None  #: settings in the place of all of training.yaml
+    changes: Mapping[str, Any] = field(default_factory=dict)  #: settings that differ from those of training.yaml
+    n_seeds: int | None = None  #: so many training seeds from the first configured one on, in place of all
+    n_data_seeds: int | None = None  #: at most this many of the configured data seeds, the first ones
 
     def data_seeds(self, config: Config) -> tuple[int, ...]:
         """Data seeds over which it is measured."""
@@ -164,22 +125,12 @@ class Fitted(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """What an estimator is given to learn from.
+    """What an estimator is given to learn from."""
 
-    Attributes
-    ----------
-    config : Config
-        Lines and ranges; only estimators that know some physics look at it.
-    labels : tuple of str
-        The K components to predict, the two reported ones first.
-    train, val : Spectra
-        The split that it learns from, and held-out spectra of the training distribution, for choosing settings.
-    """
-
-    config: Config
-    labels: tuple[str, ...]
-    train: Spectra
-    val: Spectra
+    config: Config  #: lines and ranges; only estimators that know some physics look at it
+    labels: tuple[str, ...]  #: the K components to predict, the two reported ones first
+    train: Spectra  #: the split that it learns from
+    val: Spectra  #: held-out spectra of the training distribution, for choosing settings
 
     @property
     def world(self) -> World:
@@ -219,18 +170,11 @@ def recombined(task: Task, decoder: Any, rng: np.random.Generator) -> Spectra:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimator(Method):
-    """One method without training seeds.
+    """One method without training seeds."""
 
-    Attributes
-    ----------
-    fit : callable (Task, **settings) -> Fitted
-        Makes it and fits it.
-    choose : callable (Task) -> list of dict, optional
-        Tries settings on ``val``: an entry a setting, the chosen one first; whole numbers are settings, others what
-        they were judged by. Done once, on the first data seed.
-    """
-
-    fit: Callable[..., Fitted]
+    fit: Callable[..., Fitted]  #: called with a task and settings: makes it and fits it
+    #: tries settings on ``val``, once, on the first data seed: an entry a setting, the chosen one first; whole numbers
+    #: are settings, others what they were judged by
     choose: Callable[[Task], list[dict[str, Any]]] | None = None
 
     def data_seeds(self, config: Config) -> tuple[int, ...]:
@@ -275,7 +219,7 @@ def _synthesis(task: Task) -> Fitted:
     from spectral_tutorial.estimators import AnalysisBySynthesis
 
     temperatures = task.config.spectra.sampling.temperature.range
-    return task.fit(AnalysisBySynthesis(task.world, task.labels, None, task.abundance_range, temperatures))
+    return task.fit(AnalysisBySynthesis(task.world, task.labels, task.abundance_range, temperatures))
 
 
 def _decoder(task: Task, **settings: int) -> Fitted:
@@ -384,10 +328,7 @@ def is_known(name: str) -> bool:
 def asked_in(config: Config, variation: str) -> list[str]:
     """Return the methods that a variation of analysis.yaml is about.
 
-    Raises
-    ------
-    ConfigError
-        If the variation cannot be used, or there is a method among them that is not known.
+    ConfigError if the variation cannot be used, or there is a method among them that is not known.
     """
     config.variation(variation)
     asked = config.analysis.variations[variation].get("methods", ("ridge_log", "synthesis", "decoder"))

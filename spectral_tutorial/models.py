@@ -5,8 +5,6 @@ Each is written for one seed, ``(B, W)`` in and ``(B, L)`` out. A module of your
 activation=)``. Axes of many copies: ``S`` seeds first.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,22 +18,16 @@ from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
 from spectral_tutorial.reading import config_error, show
-from spectral_tutorial.sections import SpectraConfig, TrainingConfig
+from spectral_tutorial.sections import TrainingConfig
 
 log = logging.getLogger(__name__)
 
-Build = Callable[[], nn.Module]
-"""Makes one network; what it draws comes from torch's global generator."""
-
-State = dict[str, Tensor]
-"""Parameters and buffers of all seeds, each tensor stacked along a first axis S."""
-
+Build = Callable[[], nn.Module]  #: makes one network; what it draws comes from torch's global generator
+State = dict[str, Tensor]  #: parameters and buffers of all seeds, each tensor stacked along a first axis S
 Forward = Callable[[State, Tensor], Tensor]
 """The forward pass of all seeds: their state and inputs ``(S, B, W)`` in, outputs ``(S, B, L)`` out."""
 
-EVALUATION_ROWS = 1024
-"""Spectra in one forward pass when nothing is learned from them."""
-
+EVALUATION_ROWS = 1024  #: spectra in one forward pass when nothing is learned from them
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 
 
@@ -163,8 +155,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "linear": Linear,
 }
 
-STACKED = (MLP, AveragingMLP, Linear)
-"""Networks with a forward pass of many copies."""
+STACKED = (MLP, AveragingMLP, Linear)  #: networks with a forward pass of many copies
 
 
 def mask_layers(model: nn.Module) -> dict[str, SeededDropout]:
@@ -193,16 +184,10 @@ def initialize(model: nn.Module, how: str) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def builder(network: Callable[..., nn.Module], spectra: SpectraConfig, training: TrainingConfig) -> Build:
-    """Return what makes one network of some settings, for spectra such as these."""
-    return partial(
-        network,
-        n_bins=spectra.n_bins,
-        n_components=spectra.n_components,
-        hidden_dims=training.hidden_dims,
-        dropout_rate=training.dropout_rate,
-        activation=training.activation,
-    )
+def builder(network: Callable[..., nn.Module], n_bins: int, n_components: int, training: TrainingConfig) -> Build:
+    """Return what makes one network of some settings."""
+    size = {"n_bins": n_bins, "n_components": n_components, "hidden_dims": training.hidden_dims}
+    return partial(network, **size, dropout_rate=training.dropout_rate, activation=training.activation)
 
 
 @contextmanager
@@ -223,10 +208,7 @@ def template(build: Build) -> nn.Module:
 def without_last(model: nn.Module) -> nn.Module:
     """Let a network end before its last layer: its outputs are then what its answer is read from, ``(B, H)``.
 
-    Raises
-    ------
-    TypeError
-        If it is no sequence of layers.
+    TypeError if it is no sequence of layers.
     """
     if not isinstance(model, nn.Sequential):
         raise TypeError(f"{type(model).__name__} is no sequence of layers; expected an nn.Sequential")
@@ -237,10 +219,7 @@ def without_last(model: nn.Module) -> nn.Module:
 def check(model: object, n_bins: int, n_components: int) -> None:
     """Let a network read two spectra.
 
-    Raises
-    ------
-    TypeError
-        If it is no torch module, learns nothing, or does not map ``(2, n_bins)`` to ``(2, n_components)``.
+    TypeError if it is no torch module, learns nothing, or does not map ``(2, n_bins)`` to ``(2, n_components)``.
     """
     name = type(model).__name__
     if not isinstance(model, nn.Module):
@@ -261,10 +240,7 @@ def check(model: object, n_bins: int, n_components: int) -> None:
 def check_memory(config: TrainingConfig, build: Build, n_seeds: int, device: torch.device) -> None:
     """Refuse networks whose weights, gradients and two moments do not fit; nothing is allocated to find out.
 
-    Raises
-    ------
-    ConfigError
-        If they need more memory than is free.
+    ConfigError if they need more memory than is free.
     """
     try:
         with torch.device("meta"):
@@ -282,10 +258,7 @@ def check_memory(config: TrainingConfig, build: Build, n_seeds: int, device: tor
 def choose_device(name: str) -> torch.device:
     """``auto`` takes a GPU where torch finds one; anything else is a torch device name.
 
-    Raises
-    ------
-    ConfigError
-        If torch does not find such a device here.
+    ConfigError if torch does not find such a device here.
     """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":

@@ -14,36 +14,22 @@ Axes: ``N`` spectra, ``L`` lines, ``W`` wavelength bins (always last). Wavelengt
 temperatures in K; flux, abundance and strength are dimensionless. All arithmetic is float64.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-if TYPE_CHECKING:
-    from spectral_tutorial.sections import Line, SpectraConfig
+from spectral_tutorial.sections import Line, SpectraConfig
 
 Array = NDArray[np.float64]
 
-HC_OVER_K = 1.438776877e7
-"""Second radiation constant h c / k in nm K (exact SI values of h, c and k, 2019)."""
-
-WIEN_X = 4.965114231744276
-"""Root of x = 5 (1 - exp(-x)): the dimensionless place h c / (lambda k T) of Planck's peak."""
-
-WIEN_NM_K = HC_OVER_K / WIEN_X
-"""Wien's displacement constant in nm K: the continuum peaks at ``WIEN_NM_K / T``."""
-
+HC_OVER_K = 1.438776877e7  #: second radiation constant h c / k in nm K (exact SI values of h, c and k, 2019)
+WIEN_X = 4.965114231744276  #: root of x = 5 (1 - exp(-x)): the dimensionless place h c / (lambda k T) of Planck's peak
+WIEN_NM_K = HC_OVER_K / WIEN_X  #: Wien's displacement constant in nm K: the continuum peaks at ``WIEN_NM_K / T``
 DARK = float(np.finfo(np.float32).tiny)
 """Flux below this, the smallest normal number in single precision, shows nothing."""
-
-
-def wavelength_grid(low: float, high: float, n_bins: int) -> Array:
-    """Evenly spaced wavelengths from `low` to `high` nm, both ends included, shape ``(n_bins,)``."""
-    return np.linspace(low, high, n_bins)
 
 
 def _planck_exponent(wavelength: ArrayLike, temperature: ArrayLike) -> Array:
@@ -62,17 +48,7 @@ def log_continuum(wavelength: ArrayLike, temperature: ArrayLike) -> Array:
     with :math:`x_W` the place of Wien's peak. Dividing by the analytic peak, and not by the largest value on the
     grid, keeps the continuum smooth in temperature.
 
-    Parameters
-    ----------
-    wavelength : array, shape (W,)
-        Wavelengths in nm.
-    temperature : float or array, shape (N,)
-        Temperatures in K.
-
-    Returns
-    -------
-    array, shape (N, W)
-        Dimensionless, at most 0.
+    Of wavelengths ``(W,)`` in nm and temperatures ``(N,)`` in K; dimensionless, at most 0, shape ``(N, W)``.
     """
     x = _planck_exponent(wavelength, temperature)
     # log(e^x - 1) = x + log(1 - e^-x) cannot overflow, however short the wavelength.
@@ -99,12 +75,7 @@ def continuum(wavelength: ArrayLike, temperature: ArrayLike) -> Array:
 def gaussian_profiles(wavelength: ArrayLike, center: ArrayLike, width: ArrayLike) -> Array:
     """Line profiles exp(-(wavelength - center)^2 / (2 width^2)), 1 at the center, shape ``(L, W)``.
 
-    Parameters
-    ----------
-    wavelength : array, shape (W,)
-        Wavelengths in nm.
-    center, width : float or array, shape (L,)
-        Line centers and Gaussian sigmas in nm. The area of a line is sqrt(2 pi) x width.
+    On wavelengths ``(W,)``, with centers and Gaussian sigmas ``(L,)``, all in nm. A line's area is sqrt(2 pi) x width.
     """
     center = np.atleast_1d(np.asarray(center, float))[:, None]
     width = np.atleast_1d(np.asarray(width, float))[:, None]
@@ -120,36 +91,22 @@ def _profile(wavelength: Array, line: Line) -> Array:
 
 @dataclass(frozen=True)
 class World:
-    """The part of the forward model that is the same for every spectrum.
+    """The part of the forward model that is the same for every spectrum."""
 
-    Attributes
-    ----------
-    wavelength : array, shape (W,)
-        Wavelengths in nm.
-    profiles : array, shape (L, W)
-        Line profiles G, dimensionless, from 0 to 1, which is at the line center.
-    strength : array, shape (L,)
-        Line strengths: negative for absorption, positive for emission.
-    labels : tuple of str
-        The name of each line.
-    law : {"linear", "beer_lambert"}
-        How an abundance becomes a factor on the flux; see the head of this module.
-    """
-
-    wavelength: Array
-    profiles: Array
-    strength: Array
-    labels: tuple[str, ...]
-    law: str = "linear"
+    wavelength: Array  #: ``(W,)``, in nm
+    profiles: Array  #: ``(L, W)``, line profiles G, dimensionless, from 0 to 1, which is at the line center
+    strength: Array  #: ``(L,)``, negative for absorption, positive for emission
+    labels: tuple[str, ...]  #: the name of each line
+    law: str = "linear"  #: or "beer_lambert": how an abundance becomes a factor on the flux
 
     @classmethod
-    def from_config(cls, config: SpectraConfig) -> World:
+    def from_config(cls, config: SpectraConfig) -> Self:
         """Build the world that ``synthetic_spectra.yaml`` describes.
 
         A measured profile goes in straight lines from point to point. It is divided by its largest value on the grid,
         and the strength multiplied by it: so a profile is never above 1, and the strength is what happens at its top.
         """
-        wavelength = wavelength_grid(config.wavelength_min, config.wavelength_max, config.n_bins)
+        wavelength = np.linspace(config.wavelength_min, config.wavelength_max, config.n_bins)
         profiles = np.array([_profile(wavelength, line) for line in config.lines])
         top = np.array(
             [row.max() or 1.0 if line.profile else 1.0 for row, line in zip(profiles, config.lines, strict=True)]
@@ -186,15 +143,7 @@ class World:
         return product
 
     def mean_flux(self, temperature: ArrayLike, abundance: ArrayLike) -> Array:
-        """Noise-free flux, shape ``(N, W)``: continuum times :meth:`factors`.
-
-        Parameters
-        ----------
-        temperature : array, shape (N,)
-            Temperatures in K.
-        abundance : array, shape (N, L)
-            Abundances, dimensionless.
-        """
+        """Noise-free flux, shape ``(N, W)``: continuum of temperatures ``(N,)`` in K times :meth:`factors`."""
         # Too many strong lines in one place: infinite, and no number where there is no light. The caller sees it.
         with np.errstate(over="ignore", invalid="ignore"):
             flux = self.factors(abundance)
@@ -208,10 +157,7 @@ class World:
                   \;\text{(linear)}, \quad s_k G_k \;\text{(Beer-Lambert)}, \qquad
                   \frac{\partial \log \mu}{\partial T} = \frac{1}{T}\left(\frac{x}{1 - e^{-x}} - 5\right)
 
-        Returns
-        -------
-        array, shape (N, len(free) + 1, W)
-            Per unit abundance; the last row per K. Infinite where a line leaves no flux.
+        Per unit abundance, the last row per K, shape ``(N, len(free) + 1, W)``. Infinite where a line leaves no flux.
         """
         abundance, free = self._check(abundance), list(free)
         temperature = np.atleast_1d(np.asarray(temperature, float))
@@ -233,16 +179,9 @@ class World:
 
 
 def add_noise(flux: Array, noise_level: ArrayLike, rng: np.random.Generator) -> Array:
-    """Multiplicative noise, flux x (1 + noise_level x standard normal), one draw a bin.
+    """Multiplicative noise, flux x (1 + noise_level x standard normal), one draw from `rng` a bin.
 
-    Parameters
-    ----------
-    flux : array, shape (N, W)
-        Noise-free flux.
-    noise_level : array, shape (N,)
-        Relative standard deviation of each spectrum.
-    rng : numpy.random.Generator
-        Where the draws come from; nothing else is drawn from it.
+    Of noise-free flux ``(N, W)``, with a relative standard deviation ``(N,)`` for each spectrum.
     """
     # Single-precision draws: 1e-7 of a noise level is far below anything the flux, kept as float32, could show.
     normal = rng.standard_normal(flux.shape, dtype=np.float32)

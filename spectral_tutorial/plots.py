@@ -1,7 +1,5 @@
 """The plots that a run leaves behind: which arrays and tables of an experiment each figure shows."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

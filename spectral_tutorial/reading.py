@@ -3,8 +3,6 @@
 Knows no key of this project: :mod:`spectral_tutorial.config` has the models that are validated here.
 """
 
-from __future__ import annotations
-
 import copyreg
 import difflib
 import importlib

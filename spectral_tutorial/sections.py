@@ -1,11 +1,9 @@
 """The five YAML files as frozen models: what each may contain, with units and ranges."""
 
-from __future__ import annotations
-
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic import WrapSerializer as Serializer
@@ -74,7 +72,7 @@ class Profile(Part):
     values: Heights = Field(default=(), description="the profile at these wavelengths; between them, straight lines")
 
     @validator(mode="after")
-    def _check_points(self) -> Profile:
+    def _check_points(self) -> Self:
         given = [key for key in ("file", "column", "wavelength", "values") if getattr(self, key)]
         nm, n = self.wavelength, len(self.values)
         if given not in (["file", "column"], ["wavelength", "values"]) or n != len(nm) or n == 1:
@@ -98,7 +96,7 @@ class Line(Part):
     strength: Annotated[Real, Dimensionless] = Field(description="change of flux at profile 1; below 0 absorbs")
 
     @validator(mode="after")
-    def _check_shape(self) -> Line:
+    def _check_shape(self) -> Self:
         for key in ("center", "width"):
             if (getattr(self, key) is None) == (self.profile is None):
                 found = "nothing" if self.profile is None else f"{show(getattr(self, key))} beside a profile"
@@ -113,7 +111,7 @@ class Sampled(Part):
     distribution: Literal["uniform", "log_uniform"] = Field("uniform", description="kind, of values or their logarithm")
 
     @validator(mode="after")
-    def _check_logarithm(self) -> Sampled:
+    def _check_logarithm(self) -> Self:
         if self.distribution == "log_uniform" and not 0 < self.range[0] < self.range[1]:
             raise refusal("0 < low < high for log_uniform", "range", found=show(self.range))
         return self
@@ -127,7 +125,7 @@ class Sampling(Part):
     abundance: Annotated[Sampled, Dimensionless] = Field(description="abundance of a component that is present")
 
     @validator(mode="after")
-    def _check_signs(self) -> Sampling:
+    def _check_signs(self) -> Self:
         if self.temperature.range[0] <= 0:
             raise refusal("temperatures above 0 K", "temperature", "range", found=show(self.temperature.range))
         for name, sampled in (("noise", self.noise), ("abundance", self.abundance)):
@@ -171,7 +169,7 @@ class SpectraConfig(Part):
         return f"{product} from {low} to {high}, also at the highest abundance {abundance:g}"
 
     @validator(mode="after")
-    def _check_together(self) -> SpectraConfig:
+    def _check_together(self) -> Self:
         if self.wavelength_min >= self.wavelength_max:
             raise refusal("a wavelength above wavelength_min", "wavelength_max", found=show(self.wavelength_max))
         if self.n_components != len(self.lines):
@@ -203,7 +201,7 @@ class Combination(Part):
     )
 
     @validator(mode="after")
-    def _check_ranges(self) -> Combination:
+    def _check_ranges(self) -> Self:
         for label, limits in self.ranges.items():
             if label not in self.components:
                 raise refusal(one_of(self.components, label), "ranges", label, found="an unknown label")
@@ -221,7 +219,7 @@ class CombinationDistribution(Part):
     )
 
     @validator(mode="after")
-    def _check_weights(self) -> CombinationDistribution:
+    def _check_weights(self) -> Self:
         if sum(combination.weight for combination in self.combinations) <= 0:
             raise refusal("weights with a sum above 0", "combinations", found="weights that sum to 0")
         return self
@@ -240,7 +238,7 @@ class MixtureDistribution(Part):
     """Distributions with weights. Made by the program where it completes splits, and not accepted from a file."""
 
     type: Literal["mixture"] = Field(default="mixture", description="kind of distribution")
-    parts: tuple[tuple[NotNegative, CombinationDistribution | FunctionDistribution | MixtureDistribution], ...] = Field(
+    parts: tuple[tuple[NotNegative, "Distribution"], ...] = Field(
         min_length=1, description="pairs of weight and distribution"
     )
 
@@ -275,7 +273,7 @@ class DistributionConfig(Part):
     splits: Annotated[Mapping[str, Split], *_by_name] = Field(description="the splits by name")
 
     @validator(mode="after")
-    def _check_names(self) -> DistributionConfig:
+    def _check_names(self) -> Self:
         if missing := [name for name in ("train", "test") if name not in self.splits]:
             raise refusal("the splits train and test at least", "splits", missing[0], found="nothing")
         if taken := [name for name in self.splits if name.lower() in RESERVED_SPLITS]:
@@ -338,7 +336,7 @@ class TrainingConfig(Part):
     test_ratio: Share | None = Field(default=None, description=_UNUSED)
 
     @validator(mode="after")
-    def _check_hidden(self) -> TrainingConfig:
+    def _check_hidden(self) -> Self:
         if self.model_type in ("mlp", "averaging_mlp", "cnn") and not self.hidden_dims:
             raise refusal(f"a list of whole numbers for {self.model_type}", "hidden_dims", found="nothing")
         return self

@@ -4,8 +4,6 @@ The whole question of this project is asked here: the *marginal* distribution of
 and test, only the *joint* distribution differs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -28,8 +26,7 @@ from spectral_tutorial.sections import (
 
 Array = NDArray[np.float64]
 
-LEARNED_FROM = ("train", "oracle_train")
-"""Splits that methods learn from; they are evaluated on all others."""
+LEARNED_FROM = ("train", "oracle_train")  #: splits that methods learn from; they are evaluated on all others
 
 
 def draw_uniform(low: float, high: float, kind: str, size: int | tuple[int, ...], rng: np.random.Generator) -> Array:
@@ -52,11 +49,8 @@ def draw_abundance(
     `rng` is the only source of randomness. `directory` is the folder of the meta file, where a ``module:function`` is
     looked for first.
 
-    Raises
-    ------
-    ConfigError
-        If a ``module:function`` cannot be called as ``(n, rng)``, or returns something that is no mapping of known
-        labels to `n` finite numbers with which flux is neither negative nor infinite.
+    ConfigError if a ``module:function`` cannot be called as ``(n, rng)``, or returns something that is no mapping of
+    known labels to `n` finite numbers with which flux is neither negative nor infinite.
     """
     if isinstance(distribution, CombinationDistribution):
         return _draw_combinations(distribution, spectra, n, rng)

@@ -5,8 +5,6 @@ of the libraries, and the fingerprints of the stages it reads. So an edit of the
 changed caption nothing.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -35,15 +33,11 @@ from spectral_tutorial.store import Stage
 
 log = logging.getLogger(__name__)
 
-KEPT_SPECTRA = 4096
-"""Spectra of a split whose predictions are kept; errors are measured on all of them."""
-
+KEPT_SPECTRA = 4096  #: spectra of a split whose predictions are kept; errors are measured on all of them
 MADE_AGAIN = (RECOMBINED, "many_combinations")
 """Large splits, never written down: what they are made of brings them back."""
 
-SEEDS_AT_ONCE = 16
-"""Networks trained in one batch: more would not be faster and would need more memory."""
-
+SEEDS_AT_ONCE = 16  #: networks trained in one batch: more would not be faster and would need more memory
 CODE = {
     "spectra": digests.closure_digest(data),
     "networks": digests.closure_digest(data, training),
@@ -52,8 +46,7 @@ CODE = {
 }
 """Digests of the code that runs here. Taken once, on import: a file that is edited later is not what runs."""
 
-LIBRARIES = [version("scikit-learn"), version("scipy")]
-"""Versions of what the estimators stand on."""
+LIBRARIES = [version("scikit-learn"), version("scipy")]  #: versions of what the estimators stand on
 
 
 class Stages:
@@ -99,10 +92,7 @@ class Stages:
     def data(self, split: str, *, data_seed: int | None = None) -> Spectra:
         """Return a split's spectra, for the first data seed unless another is named.
 
-        Raises
-        ------
-        ValueError
-            If there is no such split, naming those there are.
+        ValueError if there is no such split, naming those there are.
         """
         self._check_known(split)
         return self._spectra(split, self._seed(data_seed))
@@ -258,7 +248,7 @@ class Stages:
         """Return what makes one untrained network of some settings, for this experiment's spectra."""
         name = settings.model_type
         network = models.MODELS.get(name) or self._resolve(name, "model_type")
-        return models.builder(network, self.config.spectra, settings)
+        return models.builder(network, self.config.spectra.n_bins, self.config.spectra.n_components, settings)
 
     def weights(self, method: str = "network", step: int | None = None, *, data_seed: int | None = None) -> State:
         """Return the weights of all seeds at a checkpoint, the last by default, stacked along a first axis S."""

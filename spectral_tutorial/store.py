@@ -5,8 +5,6 @@ everything is there, with a ``status.json`` that holds the fingerprint of what i
 file. A folder whose fingerprint or checksums do not match is made again. Whoever writes holds the experiment's lock.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -29,9 +27,7 @@ from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
-IN_MEMORY = 2**26
-"""Bytes of an array without a name that is held in memory; larger ones lie in a file."""
-
+IN_MEMORY = 2**26  #: bytes of an array without a name that is held in memory; larger ones lie in a file
 STATUS = "status.json"
 
 PUBLISHED = "published.json"
@@ -254,18 +250,9 @@ def locked(lock: filelock.BaseFileLock, folder: Path) -> Iterator[None]:
 class Folder:
     """The folder of one experiment: what can be used of it, and who may write into it now.
 
-    Parameters
-    ----------
-    path : Path
-        The folder; it need not exist.
-    meta : mapping
-        The meta file's keys, with the flags of the stages.
-    file : str
-        The meta file as its user named it, for messages.
-    record : mapping of str to bytes
-        Files that are written into ``configs`` before anything else is.
-    clear : callable, optional
-        Removes what has to go before that.
+    It need not exist. `meta` are the meta file's keys, with the flags of the stages, and `file` its name in messages.
+    Before anything else is written `clear`, if given, removes what has to go, and the files of `record`, by name, are
+    written into ``configs``.
     """
 
     def __init__(
@@ -321,10 +308,8 @@ class Folder:
     def pending(self, stages: Iterable[Stage], flag: str) -> Iterator[list[Stage]]:
         """Give the stages that cannot be used, to be written in the block, which holds the lock if there are any.
 
-        Raises
-        ------
-        MissingError
-            If the meta file's `flag` is off and a stage was never finished; one of other code is used as it is.
+        MissingError if the meta file's `flag` is off and a stage was never finished; one of other code is used as it
+        is.
         """
         missing = [stage for stage in stages if not self.is_current(stage)]
         with ExitStack() as stack:

@@ -4,8 +4,6 @@
 computed. :meth:`Sweep.run` computes those that are not finished; ``book/reference/sweeps.md`` says what it leaves.
 """
 
-from __future__ import annotations
-
 import csv
 import importlib
 import io
@@ -20,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import filelock
 import pandas as pd
@@ -48,9 +46,7 @@ log = logging.getLogger(__name__)
 TABLE, FAILURES, SECONDS, RECORD = "table.csv", "failures.csv", "seconds.csv", "spectral-tutorial-sweep.json"
 MOST_CELLS = 100_000
 
-CODE = digests.closure_digest(experiment)
-"""Digest of the code that reports depend on, taken on import."""
-
+CODE = digests.closure_digest(experiment)  #: digest of the code that reports depend on, taken on import
 _CHANGES = "SECTION.KEY, or pair, as in the variations of analysis.yaml"
 _listed = (Field(strict=False, min_length=1), AfterValidator(reading.check_twice))
 
@@ -82,7 +78,7 @@ class SweepFile(reading.Part):
         return {**self.fixed, **{key: value for key, value in seeds.items() if value is not None}}
 
     @validator(mode="after")
-    def _check(self) -> SweepFile:
+    def _check(self) -> Self:
         for place in ("fixed", "grid"):
             for key in getattr(self, place):
                 if key.startswith("meta.") and key not in ("meta.data_seed", "meta.training_seed"):
@@ -113,7 +109,7 @@ class Cell:
     stage: Stage
 
     @classmethod
-    def make(cls, given: SweepFile, base: Config, values: Mapping[str, Any], folder: Path) -> Cell:
+    def make(cls, given: SweepFile, base: Config, values: Mapping[str, Any], folder: Path) -> Self:
         """Make the cell of some values; ConfigError if one of them cannot be used."""
         changes = {key: value for key, value in values.items() if key != "method"}
         changes |= dict.fromkeys(("meta.generate_data", "meta.run_training", "meta.run_analysis"), True)
@@ -232,7 +228,7 @@ def _write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[str]]
 class Tables:
     """What is known of a sweep's cells, written down with each one that arrives; the folder's lock is held."""
 
-    def __init__(self, sweep: Sweep, asked: Iterable[Cell]) -> None:
+    def __init__(self, sweep: "Sweep", asked: Iterable[Cell]) -> None:
         self.sweep, self.asked = sweep, {cell.digest for cell in asked}
         self.cells = {cell.digest: cell for cell in sweep.plan}  # two of the plan may be one and the same experiment
         self.reports = {digest: report for digest, cell in self.cells.items() if (report := cell.report()) is not None}
@@ -314,19 +310,11 @@ class Sweep:
     ) -> pd.DataFrame:
         """Compute what is not finished, and return the table; ConfigError, StoreError or ConnectionError say why not.
 
-        Parameters
-        ----------
-        workers : int or None
-            Number of processes on this machine. 0 computes one cell after another in this process; None takes as many
-            processes as the cores allow.
-        scheduler : str, optional
-            Address of a running Dask scheduler, whose workers are used instead.
-        executor : Executor, optional
-            Anything else that ``concurrent.futures`` calls so; it is not shut down.
-        only : sequence of int, optional
-            Places in `cells` of those to compute. The table holds whatever is finished, these and others.
-        progress : callable
-            Called with the number of finished cells and of all, at the start and with each that is finished.
+        The work is done by `workers` processes of this machine (0: one cell after another in this one; None: as many as
+        the cores allow), by the workers of a running Dask `scheduler`, of which this is the address, or by any other
+        `executor` of ``concurrent.futures``, which is not shut down. `only` are places in `cells` of those to compute;
+        the table holds whatever is finished, these and others. `progress` is called with the number of finished cells
+        and of all, at the start and with each that is finished.
         """
         if (wanted := self.processes if workers is None else workers) < 0:
             raise config_error("workers", "", show(wanted), "a whole number of at least 0")

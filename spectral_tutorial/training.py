@@ -8,8 +8,6 @@ seeds, so that adding a seed changes no other seed's result.
 Axes: ``S`` seeds and ``C`` checkpoints first, then ``N`` or ``B`` spectra, ``W`` bins or ``L`` components.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -47,33 +45,17 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 LOG_CHECKPOINTS = 16
 """Checkpoints after step 0 that ``checkpoint_by: log`` asks for; the first few coincide and are merged."""
 
-REGISTER = 16
-"""Numbers in a processor's widest register."""
+REGISTER = 16  #: numbers in a processor's widest register
 
 
 @dataclass(frozen=True)
 class History:
-    """Losses at the checkpoints.
+    """Losses at the checkpoints."""
 
-    Attributes
-    ----------
-    seeds : tuple of int
-        The S training seeds.
-    step : array, shape (C,)
-        Optimizer steps done; the first is 0, the untrained network.
-    epoch : array, shape (C,)
-        The same in passes through the training split.
-    train_loss : array, shape (S, C)
-        Mean loss over the batches since the checkpoint before, each spectrum counted alike (NaN at step 0).
-    val_loss : array, shape (S, C)
-        Loss over the validation split.
-    """
-
-    seeds: tuple[int, ...]
-    step: NDArray[np.int64]
-    epoch: NDArray[np.float64]
-    train_loss: NDArray[np.float64]
-    val_loss: NDArray[np.float64]
+    step: NDArray[np.int64]  #: ``(C,)``, optimizer steps done; the first is 0, the untrained network
+    epoch: NDArray[np.float64]  #: ``(C,)``, the same in passes through the training split
+    train_loss: NDArray[np.float64]  #: ``(S, C)``, mean over the spectra since the checkpoint before; NaN at step 0
+    val_loss: NDArray[np.float64]  #: ``(S, C)``, over the validation split
 
 
 def train(
@@ -88,25 +70,12 @@ def train(
 ) -> History:
     """Train one network per seed.
 
-    Parameters
-    ----------
-    config : TrainingConfig
-        Settings of training.yaml.
-    build : callable
-        Makes one network.
-    train_set, val_set : pair of tensors
-        Inputs ``(N, W)`` and true abundances ``(N, L)``, float32. Nothing is learned from `val_set`.
-    seeds : sequence of int
-        Training seeds; one network each. A seed whose loss overflows does not disturb the others.
-    on_checkpoint : callable
-        Called with the step and the parameters and buffers ``(S, ...)`` of all seeds at each checkpoint.
-    on_step : callable
-        Called with the steps done and their total, for a progress bar.
+    ConfigError if the device is not there, or the network does not fit the memory, the spectra or the components.
 
-    Raises
-    ------
-    ConfigError
-        If the device is not there, or the network does not fit the memory, the spectra or the components.
+    `build` makes one network; a set is inputs ``(N, W)`` and true abundances ``(N, L)``, float32, and nothing is
+    learned from `val_set`. A seed whose loss overflows does not disturb the others. At each checkpoint `on_checkpoint`
+    is called with the step and the parameters and buffers ``(S, ...)`` of all seeds, after each step `on_step` with the
+    steps done and their total, for a progress bar.
     """
     device = choose_device(config.device)
     inputs, targets, val_inputs, val_targets = (tensor.to(device) for tensor in (*train_set, *val_set))
@@ -152,7 +121,7 @@ def train(
         on_step(step + 1, total)
 
     by_seed = (torch.stack(losses, dim=1).cpu().double().numpy() for losses in (train_losses, val_losses))
-    return History(tuple(seeds), np.array(checkpoints), np.array(checkpoints) / steps_per_epoch, *by_seed)
+    return History(np.array(checkpoints), np.array(checkpoints) / steps_per_epoch, *by_seed)
 
 
 def balanced(errors: Tensor, occurs: Tensor) -> Tensor:
@@ -173,17 +142,11 @@ def fit(
 
     It learns from flux ``(N, W)`` and abundances ``(N, L)``. What is returned takes flux ``(M, W)`` and gives predicted
     abundances ``(S, M, L)``. The networks see flux as `config` says, standardized by the spectra that they learn from.
-
-    Raises
-    ------
-    ConfigError
-        As in :func:`train`, and if the network is none of the package's own.
+    ConfigError as in :func:`train`, and if the network is none of the package's own.
     """
     if config.model_type not in models.MODELS:
         raise config_error("training", "model_type", show(config.model_type), one_of(models.MODELS, config.model_type))
-    size = {"n_bins": flux.shape[1], "n_components": abundance.shape[1], "hidden_dims": config.hidden_dims}
-    look = {"dropout_rate": config.dropout_rate, "activation": config.activation}
-    build = partial(models.MODELS[config.model_type], **size, **look)
+    build = models.builder(models.MODELS[config.model_type], flux.shape[1], abundance.shape[1], config)
     transform = InputTransform(config.input_transform).fit(flux)
     known = torch.from_numpy(transform.transform(flux)), torch.from_numpy(abundance.astype(np.float32))
     last: State = {}

@@ -164,8 +164,7 @@ def test_importing_the_package_changes_no_global_state() -> None:
 
 
 def test_the_main_path_is_importable_from_the_top() -> None:
-    assert set(spectral_tutorial.__all__) >= {"Experiment", "Spectra", "World", "ConfigError", "figures", "limits"}
-    assert all(hasattr(spectral_tutorial, name) for name in spectral_tutorial.__all__)
+    assert set(dir(spectral_tutorial)) >= {"Experiment", "Spectra", "World", "ConfigError", "figures", "limits"}
 
 
 def test_the_way_of_a_question_fits_in_a_head(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def places(n: int, rng: np.random.Generator) -> Any:
 
 
 def two_lines(law: str = "linear") -> st.World:
-    grid = st.physics.wavelength_grid(300, 1200, 256)
+    grid = np.linspace(300, 1200, 256)
     profiles = st.physics.gaussian_profiles(grid, [956, 891], [71.8, 9.0])
     return st.World(grid, profiles, np.array([-0.7, -0.4]), ("comp10", "comp4"), law)
 

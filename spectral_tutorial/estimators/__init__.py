@@ -18,13 +18,3 @@ from spectral_tutorial.estimators.inversion import Inversion
 from spectral_tutorial.estimators.linear import WindowedRidge, ridge
 from spectral_tutorial.estimators.physical import AnalysisBySynthesis, BayesianObserver
 from spectral_tutorial.estimators.selection import choose_decoder
-
-__all__ = [
-    "AnalysisBySynthesis",
-    "BayesianObserver",
-    "Inversion",
-    "LogAdditiveDecoder",
-    "WindowedRidge",
-    "choose_decoder",
-    "ridge",
-]

@@ -1,7 +1,5 @@
 """What every estimator of this package asks of the spectra that it is given."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -17,12 +15,8 @@ def check_flux(estimator: BaseEstimator, X: ArrayLike, signed: bool = False) -> 
 
     Where it is `signed`, measured absorbance for instance, it may be negative.
 
-    Raises
-    ------
-    ValueError
-        If the number of bins is another one, a value is not finite, or something is masked.
-    MissingSpectraError
-        If a spectrum has no flux above 0; where it is signed, if all of it is 0.
+    ValueError if the number of bins is another one, a value is not finite, or something is masked. MissingSpectraError
+    if a spectrum has no flux above 0; where it is signed, if all of it is 0.
     """
     return _lit(validate_data(estimator, _unmasked(X), reset=False), signed)
 

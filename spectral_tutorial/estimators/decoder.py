@@ -1,7 +1,5 @@
 """An estimator that learns a forward model from spectra of single lines, and inverts it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
 from typing import Self
@@ -13,21 +11,15 @@ from sklearn.utils.extmath import randomized_svd
 from sklearn.utils.validation import check_is_fitted
 
 from spectral_tutorial.data import LOG_FLOOR, MissingSpectraError, chunks, flux_unit
+from spectral_tutorial.estimators import inversion
 from spectral_tutorial.estimators.checking import check_both, check_flux
 from spectral_tutorial.estimators.inversion import BLOCK, LEAST_VARIANCE, Array, Inversion, bin_scatter, invert, solve
 from spectral_tutorial.physics import add_noise
 
-FREEDOM = 0.5
-"""How far beyond the training range a search may go, in units of that range."""
-
-N_STARTS = 10
-"""Continua, spread over those seen in training, where a search may start."""
-
-SETTLED = 1e-4
-"""The turns are over when coordinates of spread 1 move by less than this."""
-
-BRIGHTEST = 50.0
-"""Largest absolute log flux of a model: keeps the exponential finite while a search looks around."""
+FREEDOM = 0.5  #: how far beyond the training range a search may go, in units of that range
+N_STARTS = 10  #: continua, spread over those seen in training, where a search may start
+SETTLED = 1e-4  #: the turns are over when coordinates of spread 1 move by less than this
+BRIGHTEST = 50.0  #: largest absolute log flux of a model: keeps the exponential finite while a search looks around
 
 
 @dataclass(frozen=True)
@@ -39,23 +31,12 @@ class LogAdditiveModel:
     with :math:`z^m` all monomials of the continuum coordinates z up to a degree, and a shape of its own for every power
     of every abundance. Beyond the training range the powers of an abundance go on along their tangents, because a
     polynomial cannot be trusted there.
-
-    Attributes
-    ----------
-    exponents : array of int, shape (M, Q)
-        Powers of the Q continuum coordinates in each of the M monomials.
-    degree : int
-        D, the highest power of an abundance.
-    top : array, shape (K,)
-        Largest abundance of each component in training.
-    templates : array, shape (M + K D, W)
-        C above B.
     """
 
-    exponents: NDArray[np.int64]
-    degree: int
-    top: Array
-    templates: Array
+    exponents: NDArray[np.int64]  #: ``(M, Q)``, powers of the Q continuum coordinates in each of the M monomials
+    degree: int  #: D, the highest power of an abundance
+    top: Array  #: ``(K,)``, largest abundance of each component in training
+    templates: Array  #: ``(M + K D, W)``, C above B
 
     @property
     def n_continuum(self) -> int:
@@ -67,7 +48,7 @@ class LogAdditiveModel:
         """Templates C of the continuum, shape ``(M, W)``."""
         return self.templates[: len(self.exponents)]
 
-    def only(self, present: NDArray[np.bool_]) -> LogAdditiveModel:
+    def only(self, present: NDArray[np.bool_]) -> Self:
         """Return the model in which all components but those of a mask ``(K,)`` are absent."""
         kept = np.append(np.ones(len(self.exponents), bool), np.repeat(present, self.degree))
         return replace(self, top=self.top[present], templates=self.templates[kept])
@@ -160,10 +141,6 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
     ----------
     model_ : LogAdditiveModel
         The learned forward model.
-    n_spectra_ : int
-        Number of spectra that were learned from: those with at most one component.
-    n_features_in_ : int
-        W.
     flux_unit_ : float
         The unit in which the model's flux is, see :func:`~spectral_tutorial.data.flux_unit`: what is learned does not
         depend on the unit of the flux that it is given.
@@ -195,10 +172,7 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn from flux ``(N, W)`` and abundances ``(N, K)``; rows with more than one component are left out.
 
-        Raises
-        ------
-        MissingSpectraError
-            If there are too few blank spectra or bins, or no spectrum of some component alone.
+        MissingSpectraError if there are too few blank spectra or bins, or no spectrum of some component alone.
         """
         flux, a = check_both(self, X, y)
         if flux.shape[1] < 3:
@@ -229,7 +203,6 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         self.model_ = _learn(model, log_flux, weight, z, a)
         self._z_range = z.min(axis=0), z.max(axis=0)
         self._z_starts = z[np.argsort(z[:, 0])][np.linspace(0, len(z) - 1, N_STARTS).astype(int)]
-        self.n_spectra_ = len(flux)
         return self
 
     def lines(self, abundance: float = 1.0) -> Array:
@@ -265,37 +238,23 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         if not given.
         """
         check_is_fitted(self)
-        flux = self._in_unit(X)
-        most, left = np.full(len(flux), -np.inf), np.empty(flux.shape)
-        for present in np.ones((1, len(self.model_.top)), bool) if sets is None else np.asarray(sets, bool):
-            found = self.invert(X, present)
-            best = found.log_likelihood > most
-            left[best] = flux[best] / self.model_.only(present).flux(found.theta[best]) - 1.0
-            most = np.maximum(most, found.log_likelihood)
-        return left
+        masks = np.ones((1, len(self.model_.top)), bool) if sets is None else np.asarray(sets, bool)
+        found = ((self.model_.only(present), self.invert(X, present)) for present in masks)
+        return inversion.unexplained(self._in_unit(X), ((model, top.theta, top.log_likelihood) for model, top in found))
 
-    def log_likelihood(self, X: ArrayLike, y: ArrayLike) -> Array:
-        r"""How well the learned forward model foretells spectra from their true abundances, shape ``(N,)``.
+    def log_likelihood(self, theta: Array, residual: Array) -> Array:
+        """How well the model foretells spectra from their true abundances, see :meth:`explain`; shape ``(N,)``.
 
         Log likelihood of the flux, up to a constant, with each spectrum's noise level and continuum coordinates at
         their best, less one for each coordinate that was free to adapt (Akaike's correction).
         """
-        return self.likelihood_of(*self.explain(X, y))
-
-    def likelihood_of(self, theta: Array, residual: Array) -> Array:
-        """Return the :meth:`log_likelihood` of what :meth:`explain` returned, shape ``(N,)``."""
         variance, mean = np.square(residual).mean(axis=1), self.model_.flux(theta)
         return -0.5 * mean.shape[1] * np.log(variance) - np.log(mean).sum(axis=1) - self.n_continuum
 
     def explain(self, X: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
         """Explain spectra by their true abundances ``(N, K)``, their continuum coordinates at their best.
 
-        Returns
-        -------
-        array, shape (N, Q + K)
-            Coordinates and abundances.
-        array, shape (N, W)
-            What is left: flux over the model's flux, less 1.
+        Returns coordinates and abundances, ``(N, Q + K)``, and what is left, flux over the model's less 1, ``(N, W)``.
         """
         check_is_fitted(self)
         flux = self._in_unit(X)
@@ -313,13 +272,8 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
 
         Each has the continuum coordinates of one spectrum and the noise level of another, both drawn by `rng`; every
         component is there or not by the toss of a coin, whatever the others do, with the abundance of a spectrum that
-        holds it. The noise is drawn anew.
-
-        Returns
-        -------
-        flux : array, shape (count, W), float32
-        abundance : array, shape (count, K)
-        noise_level : array, shape (count,)
+        holds it. The noise is drawn anew. Returns flux ``(count, W)``, abundances ``(count, K)`` and noise levels
+        ``(count,)``.
         """
         theta, residual = self.explain(X, y)
         z, a = np.split(theta, [self.n_continuum], axis=1)

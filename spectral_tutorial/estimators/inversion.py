@@ -6,9 +6,7 @@ spectrum look like this one? All such estimators of this package share the searc
 Axes: ``N`` spectra, ``P`` parameters, ``W`` bins.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,16 +19,12 @@ from spectral_tutorial.physics import DARK
 
 Array = NDArray[np.float64]
 
-BLOCK = 256
-"""Spectra inverted together: enough that threads work on arrays and do not queue for the interpreter."""
-
+BLOCK = 256  #: spectra inverted together: enough that threads work on arrays and do not queue for the interpreter
 MAX_STEPS = 60
 TOLERANCE = 1e-4
 """A search is over when its next step promises less than this much log likelihood: a hundredth of an error bar."""
 
-START_TOLERANCE = 1.0
-"""The same for the first, rough search."""
-
+START_TOLERANCE = 1.0  #: the same for the first, rough search
 LEAST_VARIANCE = 1e-13
 """Relative noise variance of a spectrum that fits exactly: what is left is the rounding of float32."""
 
@@ -53,21 +47,11 @@ Goal = Callable[[Array, Array], tuple[Array, Array, Array]]
 
 @dataclass(frozen=True)
 class Inversion:
-    """What the search found.
+    """What the search found."""
 
-    Attributes
-    ----------
-    theta : array, shape (N, P)
-        Most likely parameters.
-    log_likelihood : array, shape (N,)
-        Log likelihood there, with the noise level at its own best, up to a constant that is the same for all models.
-    information : array, shape (N, P, P)
-        Fisher information about theta at that noise level.
-    """
-
-    theta: Array
-    log_likelihood: Array
-    information: Array
+    theta: Array  #: ``(N, P)``, most likely parameters
+    log_likelihood: Array  #: ``(N,)``, there, with the noise level at its best, up to a constant that all models share
+    information: Array  #: ``(N, P, P)``, Fisher information about theta at that noise level
 
 
 def bin_scatter(log_flux: Array) -> Array:
@@ -108,16 +92,9 @@ def invert(
 
     begun with a rough search that compares logarithms, whose hills are wide, from the start that fits best.
 
-    Parameters
-    ----------
-    model : ForwardModel
-        Gives the noise-free flux and its derivatives.
-    flux : array, shape (N, W)
-        Noisy spectra.
-    starts : array, shape (S, P)
-        Where a search may start.
-    lower, upper : sequence of float, length P
-        The box in which to look; wide, and only there to keep the model's flux positive.
+    `model` gives the noise-free flux and its derivatives, `flux` ``(N, W)`` are noisy spectra, and a search may start
+    at each of `starts` ``(S, P)``. The box from `lower` to `upper` is wide, and only there to keep the model's flux
+    positive.
     """
     observed, box = np.asarray(flux), (np.asarray(lower, float), np.asarray(upper, float))
     begin = np.asarray(starts, float)
@@ -138,6 +115,19 @@ def invert(
         np.concatenate([part.log_likelihood for part in found]),
         np.concatenate([part.information for part in found]),
     )
+
+
+def unexplained(flux: Array, explanations: Iterable[tuple[ForwardModel, Array, Array]]) -> Array:
+    """What is left of each spectrum, flux over the model's less 1, by the model that explains it best, ``(N, W)``.
+
+    An explanation is a model, its parameters ``(N, P)`` and how well it explains each spectrum, ``(N,)``.
+    """
+    most, left = np.full(len(flux), -np.inf), np.empty(flux.shape)
+    for model, theta, weight in explanations:
+        best = weight > most
+        left[best] = flux[best] / model.flux(theta[best]) - 1.0
+        most = np.maximum(most, weight)
+    return left
 
 
 def _likelihood(observed: Array, mean: Array) -> tuple[Array, Array, Array]:

@@ -1,7 +1,5 @@
 """Linear estimators: ridge regression on all bins, and a window around each line."""
 
-from __future__ import annotations
-
 from typing import Self
 
 import numpy as np
@@ -16,14 +14,10 @@ from spectral_tutorial.data import LOG_FLOOR, MissingSpectraError, brightness, f
 from spectral_tutorial.estimators.checking import check_both, check_flux, check_several
 from spectral_tutorial.estimators.inversion import Array
 
-PENALTIES = tuple(10.0**power for power in np.arange(-2.0, 3.5, 0.5))
-"""Ridge penalties to choose from."""
-
-REACH = 5.0
-"""Half a window, in widths of its line."""
-
-CORE = 2.5
-"""Half of what counts as the line, in its widths: the rest of the window is continuum."""
+PENALTIES = tuple(10.0**power for power in np.arange(-2.0, 3.5, 0.5))  #: ridge penalties to choose from
+DEGREE = 2  #: of a window's local continuum
+REACH = 5.0  #: half a window, in widths of its line
+CORE = 2.5  #: half of what counts as the line, in its widths: the rest of the window is continuum
 
 
 def ridge(log: bool, rank: int | None = None) -> Pipeline:
@@ -33,15 +27,8 @@ def ridge(log: bool, rank: int | None = None) -> Pipeline:
 
     The penalty is the one, of ``PENALTIES``, with the smallest leave-one-out error over the training spectra (Hoerl &
     Kennard 1970). A linear map cannot say "the one is there, so the other is not"; on log flux, where lines add, it
-    need not.
-
-    Parameters
-    ----------
-    log : bool
-        Whether to take logarithms, see :class:`Flux`.
-    rank : int, optional
-        Regress on this many leading principal components only. A few hundred of a thousand bins read as well in
-        distribution as all of them, since what is left out is noise, and are found four times faster.
+    need not. With `rank`, it regresses on so many leading principal components only: a few hundred of a thousand bins
+    read as well in distribution as all of them, since what is left out is noise, and are found four times faster.
     """
     steps = [("read", Flux(log)), ("ridge", RidgeCV(PENALTIES, gcv_mode="svd"))]
     if rank is not None:
@@ -52,19 +39,10 @@ def ridge(log: bool, rank: int | None = None) -> Pipeline:
 class Flux(TransformerMixin, BaseEstimator):
     """Flux in units of the training spectra's, or its logarithm: penalties then mean the same for any unit of flux.
 
-    Parameters
-    ----------
-    log : bool
-        Whether to take logarithms, of flux floored at ``data.LOG_FLOOR`` in that unit. Without them flux may be
-        negative, as absorbance is.
-
-    Attributes
-    ----------
-    unit_ : float
-        The training spectra's :func:`~spectral_tutorial.data.brightness`; before a logarithm, where a factor is no
-        more than a constant, the power of two next to it, see :func:`~spectral_tutorial.data.flux_unit`.
-    n_features_in_ : int
-        W, the number of bins.
+    Logarithms are taken of flux floored at ``data.LOG_FLOOR`` in that unit; without them flux may be negative, as
+    absorbance is. The unit is the training spectra's :func:`~spectral_tutorial.data.brightness`; before a logarithm,
+    where a factor is no more than a constant, the power of two next to it, see
+    :func:`~spectral_tutorial.data.flux_unit`.
     """
 
     def __init__(self, log: bool) -> None:
@@ -102,27 +80,21 @@ class WindowedRidge(RegressorMixin, BaseEstimator):
         Wavelengths in nm.
     center, width : sequence of float, length K
         Place and Gaussian sigma of each component's line in nm.
-    degree : int
-        Degree of the local continuum.
 
     Notes
     -----
     Reading each element from its own windows is how surveys do it; a network with such windows: Leung & Bovy 2019.
     """
 
-    def __init__(self, wavelength: ArrayLike, center: ArrayLike, width: ArrayLike, degree: int = 2) -> None:
+    def __init__(self, wavelength: ArrayLike, center: ArrayLike, width: ArrayLike) -> None:
         self.wavelength = wavelength
         self.center = center
         self.width = width
-        self.degree = degree
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn from flux ``(N, W)`` and abundances ``(N, K)``.
 
-        Raises
-        ------
-        MissingSpectraError
-            If there is a single spectrum, or a line around which there are no bins.
+        MissingSpectraError if there is a single spectrum, or a line around which there are no bins.
         """
         flux, truth = check_both(self, X, y)
         n_lines = len(np.atleast_1d(np.asarray(self.center)))
@@ -153,7 +125,7 @@ class WindowedRidge(RegressorMixin, BaseEstimator):
             raise MissingSpectraError(f"no bin lies within {REACH:g} widths of the line at {center:g} nm")
         window, place = _log(np.asarray(flux[:, inside], float) / self.flux_unit_), distance[inside] / REACH
         beside = np.abs(distance[inside]) > CORE
-        powers = np.vander(place, self.degree + 1)
+        powers = np.vander(place, DEGREE + 1)
         # One matrix for all spectra: from the bins beside the line to the continuum in all of the window's bins.
         bridge = powers @ np.linalg.pinv(powers[beside])
         return window - window[:, beside] @ bridge.T

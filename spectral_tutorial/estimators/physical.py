@@ -1,7 +1,5 @@
 """Readers that know the physics: analysis by synthesis, and the observer that believes the training distribution."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from typing import Self
@@ -14,14 +12,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from spectral_tutorial.data import LOG_FLOOR, MissingSpectraError
 from spectral_tutorial.estimators.checking import check_both, check_flux
-from spectral_tutorial.estimators.inversion import Array, Inversion, invert
+from spectral_tutorial.estimators.inversion import Array, Inversion, invert, unexplained
 from spectral_tutorial.physics import DARK, World
 
 Pair = tuple[float, float]
 
-STARS: Pair = (3000.0, 7000.0)
-"""Temperatures in K that are drawn in the world of the book."""
-
+STARS: Pair = (3000.0, 7000.0)  #: temperatures in K that are drawn in the world of the book
 TEMPERATURES = (1000.0, 20000.0)
 """Temperatures in K that any search may try, and twice or half of what a world may draw besides."""
 
@@ -37,35 +33,21 @@ ones too, or the noise of an absent line would only ever add."""
 DARKEST = 0.02
 """No abundance is tried with which a line would leave less than this part of the continuum, unless a world draws it."""
 
-DEEPEST = 100.0
-"""No strength x abundance is tried that is larger: no world has more than half of it."""
-
-POINT = 1e-4
-"""A range narrower than this part of an error bar is a single value for all that can be seen."""
+DEEPEST = 100.0  #: no strength x abundance is tried that is larger: no world has more than half of it
+POINT = 1e-4  #: a range narrower than this part of an error bar is a single value for all that can be seen
 
 REACH, NODES = 8.0, 400
 """An integral over a normal distribution is taken over this many error bars to each side, at this many places."""
 
-UNSEEN = 1e-100
-"""A parameter about which the root of the information is less leaves no trace."""
-
-SINGULAR = 1e-12
-"""Smallest eigenvalue of a scaled information that can be inverted; what is below it counts as this."""
+UNSEEN = 1e-100  #: a parameter about which the root of the information is less leaves no trace
+SINGULAR = 1e-12  #: smallest eigenvalue of a scaled information that can be inverted; what is below it counts as this
 
 
 class WorldModel:
     """The true forward model as a function of theta = (abundances of the free lines, temperature).
 
-    See :class:`~spectral_tutorial.estimators.inversion.ForwardModel`. Lines that are not free are absent.
-
-    Parameters
-    ----------
-    world : World
-        The forward model.
-    free : sequence of int
-        Places of the lines that may be present.
-    abundance_range, temperature_range : pair of float
-        What may be drawn; temperatures in K. A search looks there, and beyond.
+    See :class:`~spectral_tutorial.estimators.inversion.ForwardModel`. Lines in other places than `free` are absent. The
+    ranges are what may be drawn, temperatures in K: a search looks there, and beyond.
     """
 
     def __init__(
@@ -97,10 +79,7 @@ class WorldModel:
     def invert(self, flux: ArrayLike) -> Inversion:
         """Most likely abundances and temperature of each spectrum.
 
-        Raises
-        ------
-        MissingSpectraError
-            If a spectrum has a bin without flux: how dark it is, single precision cannot say.
+        MissingSpectraError if a spectrum has a bin without flux: how dark it is, single precision cannot say.
         """
         if dark := np.count_nonzero((np.abs(np.asarray(flux)) < DARK).any(axis=1)):
             raise MissingSpectraError(
@@ -131,9 +110,7 @@ class AnalysisBySynthesis(RegressorMixin, BaseEstimator):
     world : World
         The forward model.
     labels : sequence of str
-        The K components to report.
-    free : sequence of str, optional
-        All lines that may be present, the reported ones among them; only those if not given.
+        The K components that may be present.
     abundance_range, temperature_range : pair of float
         What may be drawn; temperatures in K. The search looks there, and as far again beyond.
 
@@ -146,13 +123,11 @@ class AnalysisBySynthesis(RegressorMixin, BaseEstimator):
         self,
         world: World,
         labels: Sequence[str],
-        free: Sequence[str] | None = None,
         abundance_range: Pair = (0.0, 1.0),
         temperature_range: Pair = STARS,
     ) -> None:
         self.world = world
         self.labels = labels
-        self.free = free
         self.abundance_range = abundance_range
         self.temperature_range = temperature_range
 
@@ -163,14 +138,13 @@ class AnalysisBySynthesis(RegressorMixin, BaseEstimator):
 
     def predict(self, X: ArrayLike) -> Array:
         """Most likely abundances, shape ``(N, K)``; not clipped, so noise can make them negative or above 1."""
-        return self.invert(X).theta[:, : len(self.labels)]
+        return self.invert(X).theta[:, :-1]
 
     def invert(self, X: ArrayLike) -> Inversion:
-        """Most likely abundances (reported lines first, then the other free ones) and, last, the temperature."""
+        """Most likely abundances and, last, temperature of each spectrum, with their information."""
         check_is_fitted(self, "n_features_in_")
-        others = [label for label in self.free or () if label not in self.labels]
-        free = self.world.index([*self.labels, *others])
-        return WorldModel(self.world, free, self.abundance_range, self.temperature_range).invert(check_flux(self, X))
+        model = WorldModel(self.world, self.world.index(self.labels), self.abundance_range, self.temperature_range)
+        return model.invert(check_flux(self, X))
 
 
 class BayesianObserver(RegressorMixin, BaseEstimator):
@@ -251,14 +225,10 @@ class BayesianObserver(RegressorMixin, BaseEstimator):
         return self._posterior(X)[0]
 
     def weigh(self, X: ArrayLike) -> tuple[Array, Array]:
-        """How well each set of ``present_`` explains each spectrum, and the abundances that it would mean.
+        """How well each set h of ``present_`` explains each spectrum, and the abundances that it would mean.
 
-        Returns
-        -------
-        evidence : array, shape (N, H)
-            Logarithm of p(y | h), but for a constant of the spectrum.
-        mean : array, shape (N, H, K)
-            Mean abundances given h, 0 for components that are not in it.
+        Returns the logarithm of p(y | h), but for a constant of the spectrum, ``(N, H)``, and mean abundances given h,
+        0 for components that are not in it, ``(N, H, K)``.
         """
         check_is_fitted(self, "present_")
         flux = check_flux(self, X)
@@ -275,13 +245,10 @@ class BayesianObserver(RegressorMixin, BaseEstimator):
         """
         check_is_fitted(self, "present_")
         flux = check_flux(self, X)
-        weight, left = np.full(len(flux), -np.inf), np.empty(flux.shape)
-        for (present, model, top), frequency in zip(self._explained(flux), self.frequency_, strict=True):
-            posterior = self._integrate(top, present)[0] + np.log(frequency)
-            best = posterior > weight
-            left[best] = flux[best] / model.flux(top.theta[best]) - 1.0
-            weight = np.maximum(weight, posterior)
-        return left
+        explained = zip(self._explained(flux), np.log(self.frequency_), strict=True)
+        return unexplained(
+            flux, ((model, top.theta, self._integrate(top, held)[0] + prior) for (held, model, top), prior in explained)
+        )
 
     def _explained(self, flux: ArrayLike) -> Iterator[tuple[Array, WorldModel, Inversion]]:
         """Yield each set of ``present_``, its forward model, and what that finds most likely."""

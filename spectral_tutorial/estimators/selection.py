@@ -1,7 +1,5 @@
 """Choosing an estimator's settings on held-out spectra of the training distribution, never on the test."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,8 +17,7 @@ DECODER_SETTINGS: tuple[Mapping[str, Sequence[int]], ...] = (
 )
 """Grids of the decoder's settings: a curved line of continua, or a flat space of three dimensions."""
 
-SLACK = 0.01
-"""A degree is enough where its misreading is above the least by no more than this share of it."""
+SLACK = 0.01  #: a degree is enough where its misreading is above the least by no more than this share of it
 
 
 def choose_decoder(
@@ -44,28 +41,16 @@ def choose_decoder(
     over each spectrum's own noise :math:`\sigma^2`, so that quiet spectra count as much as others: about 1 where noise
     is all that is wrong. The lowest degree within ``SLACK`` of the least is chosen.
 
-    Parameters
-    ----------
-    X, y : array, shapes (N, W) and (N, K)
-        Training spectra and abundances.
-    X_val, y_val : array, shapes (N', W) and (N', K)
-        Held-out spectra of the same distribution.
-    settings : mapping or sequence of mappings
-        Grids, in the form of :class:`sklearn.model_selection.ParameterGrid`.
-
-    Returns
-    -------
-    LogAdditiveDecoder
-        The chosen one, fitted to the training spectra only.
-    list of dict
-        Every setting with its ``log_likelihood`` and ``misreading``, the chosen one first; the latter is NaN where
-        more than the degree differs from the reference.
+    From training spectra ``(N, W)`` and abundances ``(N, K)``, and held-out ones of the same distribution. `settings`
+    is a grid, or several, as :class:`sklearn.model_selection.ParameterGrid` takes them. Returns the chosen decoder,
+    fitted to the training spectra only, and every setting with its ``log_likelihood`` and ``misreading``, the chosen
+    one first; the latter is NaN where more than the degree differs from the reference.
     """
 
     def judged(chosen: Mapping[str, int]) -> tuple[LogAdditiveDecoder, tuple[Array, Array], float]:
         decoder = LogAdditiveDecoder(**chosen).fit(X, y)
         explained = decoder.explain(X_val, y_val)
-        return decoder, explained, float(decoder.likelihood_of(*explained).mean())
+        return decoder, explained, float(decoder.log_likelihood(*explained).mean())
 
     tried = list(ParameterGrid(settings))
     fitted, explained, likelihoods = zip(*cores.parallel_map(judged, tried), strict=True)

@@ -1,13 +1,11 @@
 """The style of the figures, and what several of them need."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, wraps
 from io import BytesIO
 from itertools import cycle, product
 from pathlib import Path
-from typing import Any, ParamSpec, cast
+from typing import Any, ParamSpec
 
 import numpy as np
 import pandas as pd
@@ -113,11 +111,10 @@ def panels(height: float, rows: int = 1, columns: int = 1, **kwargs: Any) -> tup
     return figure, figure.subplots(rows, columns, squeeze=False, **{"sharex": True, "sharey": True} | kwargs)
 
 
-def panel(height: float, ax: Axes | None = None, width: float = 7.2) -> tuple[Figure, Axes]:
-    """Return the panel that is given, or that of a new figure of so many inches."""
-    if ax is None:
-        ax = StyledFigure(height, width).subplots()
-    return cast(Figure, ax.figure), ax
+def panel(height: float, width: float = 7.2) -> tuple[Figure, Axes]:
+    """Return a new figure of so many inches, and its only panel."""
+    figure = StyledFigure(height, width)
+    return figure, figure.subplots()
 
 
 @cache

@@ -1,7 +1,5 @@
 """Where the error is: by method and split, by true abundance, by what is believed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any

@@ -1,7 +1,5 @@
 """Methods side by side: what they reach, what they know, what they learned."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,14 +62,8 @@ def every_method(
 ) -> Figure:
     """Draw ID and OOD error of one component, a row a method, in groups by what each was told; the best first in each.
 
-    Parameters
-    ----------
-    told : mapping
-        What was told, to the methods that were told it, each with the name it is shown under; others are left out.
-    landmarks : mapping
-        Name to mean squared error, for instance of a constant prediction.
-    component : str
-        Which error to draw.
+    `told` maps what was told to the methods that were told it, each with the name it is shown under; others are left
+    out. `landmarks` are mean squared errors by name, for instance that of a constant prediction.
     """
     titles = {method: title for group in told.values() for method, title in group.items()}
     table = report[(report["component"] == component) & report["method"].isin(list(titles))]

@@ -1,7 +1,5 @@
 """Chapters 1 and 2: what a spectrum is made of, and what the network may see."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Runs over their training steps: losses, errors and slopes, every seed thin and the median thick."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle, product
 from typing import Any, cast
@@ -165,13 +163,13 @@ def more_data(
 
 
 @base.styled
-def seed_strip(summary: pd.DataFrame, names: base.Names = None, constant: float = 1 / 12) -> Figure:
+def seed_strip(summary: pd.DataFrame, names: base.Names = None) -> Figure:
     """Draw one mark a seed for each component's in-distribution MSE; seeds that are not ok are named.
 
-    `summary` has columns training_seed, status (ok, dead, diverged, unfinished), component and mse, drawn at 3
-    `constant` if infinite; `constant` is the MSE of the best constant prediction. Beside the median of the live seeds
-    stands the mean of all, the dead ones too.
+    `summary` has columns training_seed, status (ok, dead, diverged, unfinished), component and mse, drawn at thrice the
+    best constant's if infinite. Beside the median of the live seeds stands the mean of all, the dead ones too.
     """
+    constant = 1 / 12  # the best constant's error, for an abundance uniform from 0 to 1
     shown = summary["mse"].where(np.isfinite(summary["mse"]), 3 * constant)
     table = base.positive(summary.assign(finite=summary["mse"], shown=shown), "finite", "shown")
     components, handles = list(table["component"].unique()), {}
