@@ -27,7 +27,10 @@ BROWSER_PATIENCE = 180_000
 WORKERS = 2
 SHARED = {"shipped_run": "book", "stub_books": "stubs"}
 """Fixtures that take minutes: the tests that use one go to the same worker, which makes it once."""
-LONG = ("book", "stubs", "test_sweep", "test_interruptions", "test_figures", "test_fuzz")
+LONG = (
+    "book", "stubs", "test_sweep", "test_interruptions", "test_estimators", "test_worlds", "test_playground_pages",
+    "test_figures", "test_packaging", "test_fuzz",
+)  # fmt: skip
 """What starts first, so that no worker is left with it in the end."""
 
 
