@@ -244,14 +244,6 @@ def test_a_folder_that_cannot_be_used(
     assert everything(tmp_path) == before
 
 
-def test_a_switched_off_stage_with_nothing_on_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    meta = write_experiment(tmp_path)
-    edit(meta, "meta", lambda m: m.update(generate_data=False))
-    assert cli.main(["run", str(meta)]) == 2
-    assert "generate_data: found false, with nothing complete in" in caplog.messages[-1]
-    assert {name.split("/")[0] for name in files_in(tmp_path / "exp")} <= {"configs", ".lock"}
-
-
 def test_interruption_has_its_own_exit_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -397,14 +397,6 @@ def test_python_tags_run_nothing(meta: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
 
 
-def test_many_aliases_stay_small(meta: Path) -> None:
-    rows = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
-    (meta.parent / ANALYSIS).write_text("\n".join(rows) + "\nplot_config: *a29\n", encoding="utf-8")
-    refused(meta, "found more values; expected at most 250,000")
-    (meta.parent / ANALYSIS).write_text("plot_config: {x_component: 1, y_component: &a [[*a], *a]}", encoding="utf-8")
-    refused(meta, "found lists or mappings nested too deeply")
-
-
 # --- the models afterwards
 
 

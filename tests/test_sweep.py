@@ -218,14 +218,6 @@ def test_an_interrupted_sweep_goes_on(tmp_path: Path, computed: list[str], table
     assert (tmp_path / "sweep" / "table.csv").read_bytes() == table
 
 
-def test_the_command_says_that_it_was_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(sweep, "measure", Mock(side_effect=KeyboardInterrupt))
-    assert cli.main(["sweep", str(write_sweep(tmp_path)), "--workers", "0"]) == 130
-    assert caplog.messages[-1] == INTERRUPTED
-
-
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on(tmp_path: Path, computed: list[str], table: bytes) -> None:
     path = write_sweep(tmp_path)
