@@ -22,10 +22,15 @@ GENERATED = ("_build", "exp", ".git", ".venv", "__pycache__", ".*_cache", "*.egg
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 REQUIRE_BROWSER = "SPECTRAL_TUTORIAL_REQUIRE_BROWSER"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+BROWSER_PATIENCE = 180_000
+"""Milliseconds in which a page has to answer; Playwright's own 30 s may pass where other work is going on."""
 WORKERS = 2
 SHARED = {"shipped_run": "book", "stub_books": "stubs"}
 """Fixtures that take minutes: the tests that use one go to the same worker, which makes it once."""
-LONG = ("book", "stubs", "test_sweep", "test_interruptions", "test_figures", "test_fuzz")
+LONG = (
+    "book", "stubs", "test_sweep", "test_interruptions", "test_estimators", "test_worlds", "test_playground_pages",
+    "test_figures", "test_packaging", "test_fuzz",
+)  # fmt: skip
 """What starts first, so that no worker is left with it in the end."""
 
 
@@ -236,7 +241,15 @@ def browser() -> Iterator[Any]:
         give_up("playwright is not installed")
     quiet = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=quiet.split())
+        chromium = playwright.chromium.launch(executable_path=executable, args=quiet.split(), timeout=BROWSER_PATIENCE)
+        plain = chromium.new_context
+
+        def new_context(**options: Any) -> Any:
+            context = plain(**options)
+            context.set_default_timeout(BROWSER_PATIENCE)
+            return context
+
+        chromium.new_context = new_context
         yield chromium
         chromium.close()
 

@@ -16,7 +16,6 @@ from helpers import (
     PLOTS,
     REPOSITORY,
     assert_same_results,
-    combinations,
     everything,
     files_in,
     small_experiment,
@@ -170,41 +169,8 @@ def change(key: str, how: Callable[[Any], None]) -> Callable[[Path], None]:
 TRAINING, META = "configs/training.yaml", "meta_config.yaml"
 BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "unknown key": (append(TRAINING, "epoch: 3\n"), "epoch: found an unknown key"),
-    "missing key": (change("training", lambda t: t.pop("epochs")), "epochs: found nothing"),
-    "duplicate key": (append(TRAINING, "epochs: 3\n"), "found duplicate key"),
-    "unknown label": (change("analysis", lambda a: a["plot_config"].update(x_component="comp99")), "comp99"),
-    "duplicate label": (change("spectra", lambda s: s["lines"][1].update(label="comp1")), "lines[1].label"),
-    "text for a number": (
-        change("spectra", lambda s: s["lines"][0].update(width="wide")),
-        "lines[0].width: found 'wide'",
-    ),
-    "NaN width": (change("spectra", lambda s: s["lines"][0].update(width=float("nan"))), "lines[0].width: found nan"),
-    "negative width": (change("spectra", lambda s: s["lines"][0].update(width=-3)), "lines[0].width: found -3"),
-    "range upside down": (
-        change("spectra", lambda s: s["sampling"]["temperature"].update(range=[7000, 3000])),
-        "sampling.temperature.range: found [7000",
-    ),
-    "n_components": (change("spectra", lambda s: s.update(n_components=7)), "n_components: found 7; expected 6"),
-    "weights of zero": (
-        change(
-            "distribution", lambda d: [c.update(weight=0) for c in d["splits"]["test"]["distribution"]["combinations"]]
-        ),
-        "weights that sum to 0",
-    ),
-    "unknown component": (
-        change("distribution", lambda d: d["splits"]["test"].update(distribution=combinations(["comp99"]))),
-        "components[0]: found 'comp99'",
-    ),
     "no seed": (change("meta", lambda m: m.update(training_seed=[])), "training_seed: found []"),
-    "true as a seed": (change("meta", lambda m: m.update(data_seed=[True])), "data_seed[0]: found true"),
     "text instead of YAML": (break_file(TRAINING, "Dear reader,\n"), "training.yaml: found 'Dear reader,'"),
-    "python tags": (break_file(TRAINING, "epochs: !!python/object/apply:os.getcwd []\n"), "for the tag"),
-    "sampling_code": (
-        change(
-            "distribution", lambda d: d["splits"]["test"].update(distribution={"type": "sampling_code", "code": "1"})
-        ),
-        'callable: "module:function"',
-    ),
     "no test split": (change("distribution", lambda d: d["splits"].pop("test")), "splits.test: found nothing"),
     "missing config file": (lambda meta: (meta.parent / TRAINING).unlink(), "where there is no file"),
     "missing meta file": (lambda meta: meta.unlink(), "meta_config.yaml: found what cannot be read"),
@@ -276,14 +242,6 @@ def test_a_folder_that_cannot_be_used(
     assert str(target) in message or repr(str(target.parent)) in message  # Windows names the file in the way
     assert "\n" not in message
     assert everything(tmp_path) == before
-
-
-def test_a_switched_off_stage_with_nothing_on_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    meta = write_experiment(tmp_path)
-    edit(meta, "meta", lambda m: m.update(generate_data=False))
-    assert cli.main(["run", str(meta)]) == 2
-    assert "generate_data: found false, with nothing complete in" in caplog.messages[-1]
-    assert {name.split("/")[0] for name in files_in(tmp_path / "exp")} <= {"configs", ".lock"}
 
 
 def test_interruption_has_its_own_exit_status(

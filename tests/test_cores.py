@@ -48,7 +48,7 @@ def test_parallel_map_keeps_the_order_with_a_core_for_each_share() -> None:
 
     def work(item: int) -> tuple[int, int, set[int]]:
         if item < cores_here:
-            together.wait(timeout=30)
+            together.wait(timeout=300)
         blas = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
         return item, cores.count(), blas
 

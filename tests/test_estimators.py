@@ -13,12 +13,10 @@ import pytest
 from helpers import combinations, shipped, small_experiment, write_experiment
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from spectral_tutorial import Experiment, alarms, data, limits, physics
-from spectral_tutorial.config import load
 from spectral_tutorial.data import MissingSpectraError, Spectra, generate
 from spectral_tutorial.estimators import (
     AnalysisBySynthesis,
@@ -122,24 +120,6 @@ def test_analysis_by_synthesis_has_the_bound_as_its_variance() -> None:
         assert (np.abs(predicted.mean(axis=0) - (x, y)) < 4.5 * np.sqrt(best / 2000)).all()
 
 
-@pytest.mark.slow
-def test_on_the_combination_over_three_data_seeds() -> None:
-    """Analysis by synthesis and the decoder reach the bound, ridge on log flux comes near, the observer is wrong."""
-    seeds, error, best = (42, 43, 44), {}, []
-    for seed in seeds:
-        test = spectra("test", seed=seed)
-        best.append(bound(test))
-        for name in ("ridge on log flux", "observer", "analysis by synthesis"):
-            error.setdefault(name, []).append(squared(fitted(clone(ALL[name]), seed=seed), test))
-        error.setdefault("decoder", []).append(squared(fitted(LogAdditiveDecoder(), seed=seed), test))
-    pooled = {name: np.concatenate(parts).mean(axis=0) for name, parts in error.items()}
-    mean_bound = np.concatenate(best).mean(axis=0)
-    assert (pooled["analysis by synthesis"] <= 1.15 * mean_bound).all()
-    assert (pooled["decoder"] <= np.array([1.6, 1.2]) * mean_bound).all()
-    assert pooled["ridge on log flux"][1] <= 0.004
-    assert pooled["observer"][1] > 0.2
-
-
 @pytest.mark.parametrize("pair", PAIRS, ids="/".join)
 def test_the_search_ends_no_lower_than_the_truth(pair: tuple[str, str]) -> None:
     """A search that stops at a lesser hill would find less likelihood than the true parameters have."""
@@ -149,22 +129,6 @@ def test_the_search_ends_no_lower_than_the_truth(pair: tuple[str, str]) -> None:
     residual = test.flux / model.flux(truth) - 1
     at_truth = -512 * np.log(np.square(residual).mean(axis=1)) - np.log(model.flux(truth)).sum(axis=1)
     assert (model.invert(test.flux).log_likelihood >= at_truth - 1e-3).all()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("pair", PAIRS, ids="/".join)
-def test_the_decoder_reaches_the_bound_for_every_pair(pair: tuple[str, str]) -> None:
-    """Also for the nearly parallel profiles, once the continua may be a curved line; degrees chosen on val."""
-    train, val, test = (spectra(name, pair) for name in ("train", "val", "test"))
-    grid = {"degree": (2, 3, 4)}
-    estimator, table = choose_decoder(train.flux, train.of(*pair), val.flux, val.of(*pair), grid)
-    assert sorted(row["degree"] for row in table) == [2, 3, 4]
-    assert table[0]["degree"] == estimator.degree
-    # One data seed's error scatters about the bound by a tenth and more; an estimator that is told the physics,
-    # and reads the same spectra, scatters with it.
-    informed = squared(fitted(AnalysisBySynthesis(world(), pair), pair, n=128), test, pair)
-    assert (squared(estimator, test, pair).mean(axis=0) <= 1.2 * informed.mean(axis=0)).all()
-    assert (squared(estimator, test, pair) / bound(test, pair)).mean(axis=0) == pytest.approx(1, abs=0.6)
 
 
 def test_learned_lines_are_the_true_ones() -> None:
@@ -324,7 +288,10 @@ SAYS_LITTLE: dict[str, tuple[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("flat", [False, True], ids=["temperatures", "one temperature without noise"])
+@pytest.mark.parametrize(
+    "flat",
+    [pytest.param(False, id="temperatures"), pytest.param(True, id="one, no noise", marks=pytest.mark.nightly)],
+)
 @pytest.mark.parametrize("world", list(SAYS_LITTLE))
 def test_worlds_that_say_little_have_finite_predictions(world: str, flat: bool, tmp_path: Path) -> None:
     """No warning, no singular matrix; an observer keeps to what may be; what cannot be fitted says so."""
@@ -517,7 +484,7 @@ def test_the_observer_is_right_in_distribution_and_wrong_on_the_combination() ->
     assert (ratio(taught, test) < 1.3).all(), "shown combinations, the same observer reads them"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_observer_against_brute_integration() -> None:
     """Laplace's approximation: probabilities within 0.02 and means within 0.005 of sums over a grid of (a, T)."""
     val = spectra("val", seed=5, n=48)
@@ -744,14 +711,6 @@ def test_conventions(estimator: Any) -> None:
     assert copy.score(x, y) > -1
 
 
-@every_estimator
-def test_cross_validation(estimator: Any) -> None:
-    train = spectra("train", n=384)
-    scores = cross_val_score(clone(estimator), train.flux, train.of(*PAIR), cv=2)
-    assert scores.shape == (2,)
-    assert np.isfinite(scores).all()
-
-
 @pytest.mark.parametrize("name", ["local", "observer", "analysis by synthesis"])
 def test_wrong_shapes_are_refused(name: str) -> None:
     train = spectra("train", n=256)
@@ -761,28 +720,13 @@ def test_wrong_shapes_are_refused(name: str) -> None:
         clone(ALL[name]).fit(train.flux, train.of("comp10"))
 
 
-@pytest.mark.parametrize("name", list(ALL))
-def test_every_estimator_reads_a_small_coarse_world(name: str, tmp_path: Path) -> None:
-    """64 bins and 128 training spectra, lines of a few bins: no warning, and a finite prediction."""
-    config = load(write_experiment(tmp_path, small_experiment()))
-    splits = {
-        key: generate(config.spectra, split, name=key, seed=1) for key, split in config.distribution.splits.items()
-    }
-    model, pair = World.from_config(config.spectra), config.reported
-    estimator = estimators(model, pair, config.spectra.lines)[name].fit(splits["train"].flux, splits["train"].of(*pair))
-    for split in ("val", "test"):
-        predicted = estimator.predict(splits[split].flux)
-        assert predicted.shape == (64, 2)
-        assert np.isfinite(predicted).all()
-
-
 # --- spectra of one's own ---------------------------------------------------------------------------------------------
 
 LEARNED = [name for name in ALL if name not in ("observer", "analysis by synthesis")]
 """Those that know no physics, and with it no unit of flux."""
 
 
-@pytest.mark.parametrize("unit", [1e-17, 1e-6, 3e4])
+@pytest.mark.parametrize("unit", [1e-17, 3e4])
 @pytest.mark.parametrize("name", LEARNED)
 def test_predictions_do_not_depend_on_the_unit_of_flux(name: str, unit: float) -> None:
     train, test = spectra("train", n=256), spectra("test", n=16)

@@ -528,13 +528,3 @@ class TestShipped:
     def test_it_took_minutes(self, shipped_run: Any) -> None:
         assert shipped_run.seconds < 900  # 170 on two idle cores
         assert "Traceback" not in shipped_run.log
-
-
-def test_what_is_not_there_is_named_with_what_is(small_run: Path) -> None:
-    experiment = Experiment.from_yaml(small_run / "meta_config.yaml")
-    with pytest.raises(ValueError, match="no method 'oracel'; expected one of network, oracle, fooled"):
-        experiment.trajectories("oracel")
-    with pytest.raises(ValueError, match="no predictions for 'train'; expected one of val, test"):
-        experiment.predictions(split="train")
-    with pytest.raises(ValueError, match="no split 'valid'; expected one of train, val, test, oracle_train"):
-        experiment.data("valid")

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from accessibility import grave
 from bs4 import BeautifulSoup
-from explorers.small import EVIL, edit, shrink
+from explorers.small import EVIL, shrink
 from nbformat.v4 import new_code_cell
 from stubs import FIGURES, HEAD, write_notebook
 
@@ -56,18 +56,15 @@ class Visit:
 
     def __init__(self, context: Any, path: Path) -> None:
         self.page, self.faults = context.new_page(), []
-        self.page.route("**/*", self._refuse)
+        self.page.on("request", self._look)
         self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.faults.append(f"throws {error}"))
         self.page.on("dialog", lambda dialog: self.faults.append(f"says {dialog.message}") or dialog.dismiss())
         self.page.goto(path.as_uri(), wait_until="load")
 
-    def _refuse(self, route: Any) -> None:
-        if route.request.url.startswith(("file:", "data:", "blob:")):
-            route.continue_()
-        else:
-            self.faults.append(f"asks for {route.request.url}")
-            route.abort()
+    def _look(self, request: Any) -> None:
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            self.faults.append(f"asks for {request.url}")
 
     def _hear(self, message: Any) -> None:
         if message.type == "error" and not any(noise in message.text for noise in NOISE):
@@ -86,7 +83,7 @@ def visit(browser: Any, site: Any) -> Iterator[Callable[..., Visit]]:
     contexts = []
 
     def opened(name: str, **options: Any) -> Visit:
-        contexts.append(browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options}))
+        contexts.append(browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "offline": True, **options}))
         found = Visit(contexts[-1], site.html / "book" / f"{name}.html")
         if name in COUNT and options.get("java_script_enabled", True):
             found.page.wait_for_function(f"document.querySelectorAll('[data-mounted]').length === {COUNT[name]}")
@@ -106,8 +103,7 @@ TARGETS = """() => [...document.querySelectorAll(".se-root :is(input, select, bu
 
 
 @every_page
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 375])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 375)])
 def test_every_explorer_is_whole_and_accessible_without_a_network(
     visit: Callable[..., Visit], name: str, scheme: str, width: int
 ) -> None:
@@ -569,7 +565,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, copy_project: Callable[[], Pat
             server.kill()
 
 
-def wait_for(ready: Callable[[], Any], seconds: float = 90.0) -> Any:
+def wait_for(ready: Callable[[], Any], seconds: float = 300.0) -> Any:
     """Call until there is an answer."""
     end = time.monotonic() + seconds
     while True:
@@ -596,7 +592,7 @@ class Python:
 
     def __call__(self, expression: str, statement: str = "") -> Any:
         reply = self.client.execute(
-            statement, user_expressions={"it": f"__import__('json').dumps({expression})"}, reply=True, timeout=60
+            statement, user_expressions={"it": f"__import__('json').dumps({expression})"}, reply=True, timeout=300
         )
         return json.loads(eval(reply["content"]["user_expressions"]["it"]["data"]["text/plain"]))
 
@@ -606,7 +602,7 @@ def test_in_jupyterlab_values_go_both_ways(lab: tuple[str, Path], browser: Any) 
     context = browser.new_context(viewport={"width": 1280, "height": 1600})
     page = context.new_page()
     page.goto(f"{address}/lab/tree/live.ipynb?reset")
-    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
     python = Python(address, runtime)
     wait_for(lambda: page.evaluate("window.jupyterapp?.commands.hasCommand('notebook:run-all-cells')"))
     # Before the notebook has its kernel the command does nothing, and says nothing: ask until a cell has run.
@@ -614,7 +610,7 @@ def test_in_jupyterlab_values_go_both_ways(lab: tuple[str, Path], browser: Any) 
     run = "window.jupyterapp.commands.execute('notebook:run-all-cells')"
     wait_for(lambda: page.evaluate(f"{run}.then(() => {ran})"))
     roots = page.locator(".jp-OutputArea .se-root")
-    page.wait_for_function("document.querySelectorAll('.jp-OutputArea .se-root svg').length > 3", timeout=180_000)
+    page.wait_for_function("document.querySelectorAll('.jp-OutputArea .se-root svg').length > 3")
     slider = roots.first.get_by_label("Temperature")
     slider.scroll_into_view_if_needed()
     box = slider.bounding_box()
@@ -653,9 +649,3 @@ def test_in_jupyterlab_values_go_both_ways(lab: tuple[str, Path], browser: Any) 
     playground.get_by_role("button", name="Train", exact=True).click()
     wait_for(lambda: python("[len(play.error_map), (play.history or {'step': [0]})['step'][-1:]]") == [16, [250]])
     context.close()
-
-
-def test_edit_keeps_the_rest_of_a_file(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text("b: 1\nc: 2\n")
-    edit(tmp_path / "a.yaml", c=3)
-    assert (tmp_path / "a.yaml").read_text() == "b: 1\nc: 3\n"

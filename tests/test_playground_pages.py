@@ -73,7 +73,7 @@ class Visit:
 
     def wait(self, state: str, which: int = 0) -> None:
         script = "([state, i]) => document.querySelectorAll('.se-playground')[i]?.dataset.state === state"
-        self.page.wait_for_function(script, arg=[state, which], timeout=120_000)
+        self.page.wait_for_function(script, arg=[state, which])
         self.settle()
 
     def settle(self) -> None:
@@ -114,8 +114,7 @@ TARGETS = """() => [...document.querySelectorAll(".se-root :is(input, select, bu
   .filter(([, { width, height }]) => width && Math.min(width, height) < 24).map(([text]) => text)"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 375])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 375)])
 def test_it_is_whole_and_accessible_before_and_after_training(
     visit: Callable[..., Visit], width: int, scheme: str
 ) -> None:
@@ -146,9 +145,7 @@ def test_training_tells_and_shows_what_came_out(visit: Callable[..., Visit]) -> 
     said = opened.verdict()
     assert "After 250 steps the error of the narrow line over the whole plane is" in said
     assert "You marked 2 of 16 regions; 1 of them is among the 2 with the largest errors." in said
-    opened.page.wait_for_function(
-        "(said) => document.querySelector('[aria-live]').textContent === said", arg=said, timeout=5000
-    )
+    opened.page.wait_for_function("(said) => document.querySelector('[aria-live]').textContent === said", arg=said)
     assert (
         len(set(figure.locator(".sp-map g path[fill^=rgb]").evaluate_all("(all) => all.map((p) => p.outerHTML)")))
         == 256

@@ -42,9 +42,10 @@ def test_the_bound_book_shows_solutions_and_answers_and_its_links_stay_inside(
 ) -> None:
     names = ("index", "04_gap_analysis", "reference/glossary")
     paths = [built_book.html / "book" / f"{name}.html" for name in names]
-    page = browser.new_page(color_scheme="dark")
+    context = browser.new_context(color_scheme="dark")
+    page = context.new_page()
     printed = [print_pdf.printed(page, path) for path in paths]
-    page.close()
+    context.close()
     content = BytesIO()
     print_pdf.bind(printed).write(content)
     bound = PdfReader(content)

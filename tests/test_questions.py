@@ -377,8 +377,7 @@ TARGETS = """[...document.querySelectorAll(".question :is(input, .question-check
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 375])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 375)])
 def test_a_graded_question_is_accessible(visit: Callable[..., Any], scheme: str, width: int) -> None:
     page = visit(color_scheme=scheme, viewport={"width": width, "height": 800})
     answer(page, "question-boil", "B")

@@ -196,10 +196,6 @@ def test_numpy_values_that_a_file_could_not_hold_either(config: Config) -> None:
     assert plain({"a": (1, np.float64(2))}, "x") == {"a": [1, 2.0]}
 
 
-def test_with_training_takes_them_too(config: Config) -> None:
-    assert config.with_training(epochs=np.int16(2)).training.epochs == 2
-
-
 # --- folders
 
 
@@ -212,12 +208,6 @@ def test_an_experiment_may_lie_in_any_folder(tmp_path: Path, name: str) -> None:
     assert inner.directory == tmp_path / name / "exp" / "variations" / "short"
     assert (inner.directory / "plots" / "spectral_lines.png").is_file()
     assert Experiment.from_yaml(meta).directory == tmp_path / name / "own"
-
-
-@pytest.mark.parametrize("text", ["exp\u3000b", "exp\u00a0b", "\U0001f469\u200d\U0001f52c"])
-def test_such_a_folder_may_be_named_in_a_file(tmp_path: Path, text: str) -> None:
-    meta = changed(tmp_path, lambda files: files["meta"].update(exp_dir=text))
-    assert load(meta).exp_dir == tmp_path / text
 
 
 @pytest.mark.skipif(os.name == "nt", reason="paths are no bytes there")
@@ -345,11 +335,6 @@ def test_validate_finds_code_that_does_not_fit(
 
 
 # --- what is asked at the prompt
-
-
-def test_an_experiment_of_a_path_says_how_to_open_one() -> None:
-    with pytest.raises(ConfigError, match=r"found 'meta.yaml'; expected a configuration; .*Experiment.from_yaml"):
-        Experiment("meta.yaml")  # type: ignore[arg-type]
 
 
 def test_a_variation_that_there_is_not_says_what_to_do(config: Config) -> None:

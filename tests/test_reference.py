@@ -218,11 +218,6 @@ def test_every_name_in_the_notation_table_is_one_of_the_code(name: str) -> None:
     assert look_up(name) is not None
 
 
-def test_a_name_that_the_code_does_not_have_would_be_noticed() -> None:
-    with pytest.raises(AttributeError):
-        look_up("physics.World.colour")
-
-
 def test_shapes_in_the_notation_table_are_those_of_the_arrays() -> None:
     """For what a world and two spectra are enough to make."""
     world = spectral_tutorial.World.from_config(config.load(SHIPPED).spectra)

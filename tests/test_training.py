@@ -626,12 +626,6 @@ def test_weights_gradients_and_two_moments_of_all_seeds_count(
         models.check_memory(settings(), build, 3, torch.device("cpu"))
 
 
-def test_losses_are_pytorchs() -> None:
-    predicted, truth = torch.randn(2, 4, 5, LINES)
-    for name, theirs in {"mse": nn.MSELoss, "mae": nn.L1Loss, "huber": nn.HuberLoss}.items():
-        torch.testing.assert_close(training.LOSSES[name](predicted, truth).mean(), theirs()(predicted, truth))
-
-
 def test_masks_keep_the_mean_and_the_rate_and_are_each_seeds_own() -> None:
     def drawn(seeds: Sequence[int]) -> Tensor:
         return training.dropout_masks(MLP(4, 2, (50,), 0.25), seeds)(torch.zeros(len(seeds), 64))["2.mask"]
