@@ -1,6 +1,8 @@
 """How many cores work may take."""
 
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -62,3 +64,11 @@ def test_parallel_map_keeps_the_order_with_a_core_for_each_share() -> None:
 def test_an_error_in_parallel_map_is_the_callers() -> None:
     with pytest.raises(KeyError, match="third"):
         cores.parallel_map(lambda item: {}["third"] if item == 3 else item, range(6))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another OpenMP library elsewhere")
+def test_threads_of_torch_do_not_wait_long_for_a_core_that_another_process_has() -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}
+    command = [sys.executable, "-c", "import spectral_tutorial"]
+    said = subprocess.run(command, env=environment | {"OMP_DISPLAY_ENV": "VERBOSE"}, capture_output=True, text=True)
+    assert "GOMP_SPINCOUNT = '1000'" in said.stderr, "torch was loaded before the package could say so"
