@@ -246,7 +246,7 @@ METHODS: Mapping[str, Network | Estimator] = {
         split="oracle_train", changes=ENDS, core=True, title="network, 1 in 4 (oracle)", told=COMBINATION
     ),
     "fooled": Network(training=ORIGINAL_TRAINING, n_seeds=32, n_data_seeds=1, title="network, careless"),
-    "network_flux": _intervention("network on flux", {"input_transform": "standardize"}),
+    "network_flux": _intervention("network on flux", {"input_transform": "standardize"}, n_data_seeds=1),
     "dropout": _intervention("network with dropout", {"dropout_rate": 0.1}, n_data_seeds=1),
     "some_pairs": _intervention("network, 10 other pairs", shown=Shown("some_pairs"), told=PAIRS, n_data_seeds=1),
     "all_pairs": _intervention("network, all other pairs", shown=Shown("all_pairs"), told=PAIRS, n_data_seeds=1),

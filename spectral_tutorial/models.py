@@ -109,13 +109,23 @@ class AveragingMLP(MLP):
     def __init__(self, n_bins: int, n_components: int, **settings: Any) -> None:
         super().__init__(-(-n_bins // self.TOGETHER), n_components, **settings)
 
+    def averaged(self, x: Tensor) -> Tensor:
+        """Means of neighboring bins, ``(..., N, W)`` to what the first layer reads; means stay as they are."""
+        known = x.shape[-1] == self[0].in_features
+        return x if known else F.avg_pool1d(x, self.TOGETHER, ceil_mode=True)
+
     def forward(self, x: Tensor) -> Tensor:
         """Outputs ``(B, L)`` for inputs ``(B, W)``."""
-        return super().forward(F.avg_pool1d(x, self.TOGETHER, ceil_mode=True))
+        return super().forward(self.averaged(x))
 
     def forward_stacked(self, state: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Outputs ``(S, B, L)`` of S copies for inputs ``(S, B, W)``."""
-        return super().forward_stacked(state, F.avg_pool1d(x, self.TOGETHER, ceil_mode=True))
+        return super().forward_stacked(state, self.averaged(x))
+
+
+def averaged(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Return inputs ``(N, W)`` as means, if `model` reads these, and else as they are."""
+    return model.averaged(inputs) if isinstance(model, AveragingMLP) else inputs
 
 
 class CNN(nn.Sequential):

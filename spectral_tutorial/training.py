@@ -87,11 +87,11 @@ def train(
     except TypeError as problem:
         expected = f"a network that maps (batch, {n_bins}) to (batch, {n_components})"
         raise config_error("training", "model_type", str(problem), expected) from problem
+    inputs, val_inputs = models.averaged(model, inputs), models.averaged(model, val_inputs)  # once, not in every step
     state = {name: tensor.to(device) for name, tensor in initial_state(build, config.initialization, seeds).items()}
     forward = models.stacked(model.train(), state, n_bins, [generator(seed, "loop") for seed in seeds])
     optimizer = _optimizer(config, model, state)
-    loss_of, draw_masks = LOSSES[config.loss_function], dropout_masks(model, seeds)
-    occurs = (targets != 0).any(dim=0)  # (L,)
+    loss_of, draw_masks, occurs = LOSSES[config.loss_function], dropout_masks(model, seeds), (targets != 0).any(dim=0)
     steps_per_epoch = -(-len(inputs) // config.batch_size)
     total = config.epochs * steps_per_epoch
     checkpoints = checkpoint_steps(config, total)
