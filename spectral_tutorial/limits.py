@@ -27,6 +27,7 @@ def fisher_information(
     abundance: ArrayLike,
     noise_level: ArrayLike,
     free: Sequence[int],
+    continuum: ArrayLike | None = None,
 ) -> Array:
     r"""Fisher information of one spectrum about the abundances `free` and, last, the temperature.
 
@@ -37,9 +38,10 @@ def fisher_information(
               \frac{\partial \log\mu}{\partial\theta_i} \frac{\partial \log\mu}{\partial\theta_j}
 
     At true temperatures ``(N,)`` in K, abundances ``(N, L)`` and noise levels ``(N,)``, with only the abundances of the
-    lines in the places `free` unknown; shape ``(N, len(free) + 1, len(free) + 1)``.
+    lines in the places `free` unknown; shape ``(N, len(free) + 1, len(free) + 1)``. Directions `continuum` ``(Q, W)``
+    of log flux are unknown in the place of the temperature, and Q takes the place of 1.
     """
-    jacobian = _slopes(world, temperature, abundance, free)
+    jacobian = _slopes(world, temperature, abundance, free, continuum)
     gram = jacobian @ jacobian.transpose(0, 2, 1)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         weight = 1.0 / np.square(np.asarray(noise_level, float)) + 2.0
@@ -48,7 +50,7 @@ def fisher_information(
 
 
 def _slopes(
-    world: World, temperature: ArrayLike, abundance: ArrayLike, free: Sequence[int], continuum: ArrayLike | None = None
+    world: World, temperature: ArrayLike, abundance: ArrayLike, free: Sequence[int], continuum: ArrayLike | None
 ) -> Array:
     """Slopes of log flux along all unknowns, shape ``(N, P, W)``; 0 in bins without flux, which show nothing."""
     jacobian = world.log_jacobian(temperature, abundance, free)

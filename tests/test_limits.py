@@ -124,6 +124,7 @@ def test_a_direction_of_the_continuum_in_place_of_the_temperature() -> None:
     same = limits.cramer_rao(world(), *truth, FREE, slope * 1000)
     np.testing.assert_allclose(same, limits.cramer_rao(world(), *truth, FREE), rtol=1e-8)
     tilted = np.vstack([slope * 1000, np.linspace(-1, 1, 1024)])
+    assert limits.fisher_information(world(), *truth, FREE, tilted).shape == (1, 4, 4)
     assert (limits.cramer_rao(world(), *truth, FREE, tilted) > same).all()
 
 
