@@ -329,7 +329,7 @@ def test_the_share_that_a_likelihood_finds_scatters_as_its_bound_says() -> None:
     world, n = World.from_config(load(BLOOD).spectra), 2000
     truth = np.full(n, 3000.0), np.tile([0.6, 0.2], (n, 1)), np.full(n, 0.02)
     flux = add_noise(world.mean_flux(*truth[:2]), truth[2], np.random.default_rng(5)).astype(np.float32)
-    reader = AnalysisBySynthesis(world, world.labels, None, (0.0, 1.0), (2600.0, 3200.0)).fit(flux, truth[1])
+    reader = AnalysisBySynthesis(world, world.labels, (0.0, 1.0), (2600.0, 3200.0)).fit(flux, truth[1])
     variance = limits.share(reader.predict(flux)).var()
     spectra = Spectra(world.wavelength, flux, truth[1], truth[0], truth[2], world.labels)
     assert variance == pytest.approx(limits.share_bound(world, spectra.take([0]), [0, 1])[0], rel=0.1)

@@ -160,7 +160,7 @@ def test_damage_is_noticed(tmp_path: Path, damage: str, caplog: pytest.LogCaptur
 
 
 def own(path: Path, overwrite: bool = False, **changes: Any) -> Folder:
-    return folder.open_folder(path, sections(**changes), overwrite)
+    return folder.open_folder(path, sections(**changes), overwrite, "meta_config.yaml")
 
 
 def populate(path: Path) -> None:
