@@ -65,8 +65,8 @@ class Experiment(Stages):
         config = self.config.variation(name) if changes is None else self.config.with_changes(alone | dict(changes))
         if expected := wrong_name(name, self.config.analysis.variations):
             raise config_error("variation", "", show(name), expected)
-        with self._folder.locked():  # the outer experiment is written down before anything lies in it
-            inner = config.in_folder(self.directory / "variations" / name)
+        self._folder.record()
+        inner = config.in_folder(self.directory / "variations" / name)
         return Experiment(inner, overwrite=self._overwrite, keep_spectra=False)
 
     def __repr__(self) -> str:

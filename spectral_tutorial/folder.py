@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from spectral_tutorial.reading import load_yaml
-from spectral_tutorial.store import PARTS, PUBLISHED, STATUS, Folder, Stage, StoreError, json_bytes, published
+from spectral_tutorial.store import LOCKS, PARTS, PUBLISHED, STATUS, Folder, Stage, StoreError, json_bytes, published
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def _clear(path: Path) -> None:
         return
     aside = next(place for n in count(1) if not (place := path / f"original-{n}").exists())
     log.warning("%s: the original tutorial's files are moved to %s", path, aside.name)
-    found = [entry for entry in path.iterdir() if entry.name != ".lock"]
+    found = [entry for entry in path.iterdir() if entry.name not in LOCKS]
     aside.mkdir()
     for entry in found:
         entry.replace(aside / entry.name)
@@ -123,7 +123,7 @@ def _delete_results(folder: Path) -> None:
     """Delete what this package wrote into an experiment's folder, its variations too; whatever else is there stays."""
     for inner in (folder / "variations").glob(f"*/configs/{VERSIONS}"):
         _delete_results(inner.parents[1])
-        for name in (*RECORD.values(), VERSIONS, "../.lock"):
+        for name in (*RECORD.values(), VERSIONS, *(f"../{lock}" for lock in LOCKS)):
             (inner.parent / name).unlink(missing_ok=True)
     for part in PARTS:
         for status in list((folder / part).rglob(STATUS)):

@@ -2,7 +2,7 @@
 
 A *stage* is one folder: its files are made in a neighbor folder, which takes the stage's place by a rename when
 everything is there, with a ``status.json`` that holds the fingerprint of what it was made from and the checksum of each
-file. A folder whose fingerprint or checksums do not match is made again. Whoever writes holds the experiment's lock.
+file. A folder whose fingerprint or checksums do not match is made again. Whoever makes one holds the experiment's lock.
 """
 
 import hashlib
@@ -34,7 +34,10 @@ PUBLISHED = "published.json"
 """In ``configs``, the names of single files, tables and plots, that were written beside the stages."""
 
 PARTS = ("data", "runs", "analysis", "plots")
-"""Folders of an experiment that are written under its own lock; each of the ``variations`` has a lock of its own."""
+"""Folders of an experiment that are written under its own locks; each of the ``variations`` has locks of its own."""
+
+LOCKS = LOCK, FILES_LOCK = (".lock", ".files.lock")
+"""Who holds the first makes stages, which may take long; who holds the second writes single files."""
 
 TEXT_COLUMNS = ("method", "variation", "component", "split", "status", "place")
 
@@ -266,7 +269,8 @@ class Folder:
         self.path, self.meta, self.file = path, meta, file
         self._record, self._clear, self._recorded = record, clear, False
         self._current: set[tuple[Path, str]] = set()
-        self._lock = filelock.FileLock(path / ".lock", is_singleton=True)  # stages nest: one process may hold it twice
+        # stages nest: one process may hold a lock twice
+        self._lock, self._files_lock = (filelock.FileLock(path / name, is_singleton=True) for name in LOCKS)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -274,23 +278,22 @@ class Folder:
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self._lock, self.path):
             if not self._recorded:
-                self._clear_leftovers()
-                if self._clear:
-                    self._clear()
-                    self._clear = None
-                for name, content in self._record.items():
-                    write_atomically(self.path / "configs" / name, content)
+                with locked(self._files_lock, self.path):  # nobody else writes here now
+                    for part in ("configs", *PARTS):
+                        _delete_leftovers(list((self.path / part).rglob(".*.partial")))
+                    if self._clear:
+                        self._clear()
+                        self._clear = None
+                    for name, content in self._record.items():
+                        write_atomically(self.path / "configs" / name, content)
                 self._recorded = True
             yield
 
-    def _clear_leftovers(self) -> None:
-        """Delete what killed processes left: only the lock's holder writes here."""
-        for part in ("configs", *PARTS):
-            for leftover in list((self.path / part).rglob(".*.partial")):
-                if leftover.is_file():
-                    leftover.unlink()
-                else:
-                    shutil.rmtree(leftover, ignore_errors=True)
+    def record(self) -> None:
+        """Write the configuration down where it is not yet: before anything lies in the folder."""
+        if self._clear or not all((self.path / "configs" / name).is_file() for name in self._record):
+            with self.locked():
+                pass
 
     def is_current(self, stage: Stage) -> bool:
         """Whether a stage can be used; each is checked, byte for byte, once in the life of this object.
@@ -339,11 +342,23 @@ class Folder:
         """Write one file under the experiment's folder, atomically; equal content is left alone."""
         path = self.path / name
         if self._clear or not path.is_file() or path.read_bytes() != content:
-            with self.locked():
+            self.record()
+            with locked(self._files_lock, self.path):  # not behind those who make stages
+                for parent in (path.parent, self.path / "configs"):
+                    _delete_leftovers(left for left in parent.glob(".*.partial") if left.is_file())
                 known = published(self.path)
                 if name not in known:
                     write_atomically(self.path / "configs" / PUBLISHED, json_bytes(sorted([*known, name])))
                 write_atomically(path, content)
+
+
+def _delete_leftovers(paths: Iterable[Path]) -> None:
+    """Delete what killed processes left."""
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def published(folder: Path) -> list[str]:

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from spectral_tutorial import methods
 from spectral_tutorial.config import Config, load
 from spectral_tutorial.sections import TrainingConfig
+from spectral_tutorial.store import LOCKS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHIPPED = REPOSITORY / "book" / "meta_config.yaml"
@@ -138,8 +139,8 @@ def training_config(**changes: Any) -> TrainingConfig:
 
 
 def files_in(folder: Path) -> set[str]:
-    """Relative paths of all files, the lock left out."""
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {".lock"}
+    """Relative paths of all files, the locks left out."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {*LOCKS}
 
 
 def stamps(folder: Path) -> dict[str, tuple[int, int]]:

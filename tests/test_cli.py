@@ -23,6 +23,7 @@ from helpers import (
 )
 
 from spectral_tutorial import cli, training
+from spectral_tutorial.store import LOCKS
 
 COMMANDS = ("run", "generate-data", "train", "analyze", "plot", "validate")
 
@@ -99,7 +100,7 @@ def test_a_command_does_its_stage_and_what_that_needs(tmp_path: Path, command: s
     before = files_in(tmp_path)
     assert cli.main([command, str(meta), "--quiet"]) == 0
     written = {name.split("/")[1] for name in files_in(tmp_path) - before}
-    assert written - {".lock"} == (parts | {"configs"} if parts else set())
+    assert written - {*LOCKS} == (parts | {"configs"} if parts else set())
 
 
 def test_plot_draws_every_plot(tmp_path: Path, small_run: Path) -> None:

@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import filelock
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -308,6 +309,8 @@ def test_a_variation_is_an_experiment_of_its_own_within_the_outer_folder(tmp_pat
     assert (inner.data("test").of("comp1", "comp3") > 0).all()
     assert not inner.data("test").of("comp6", "comp4").any()
     again = Experiment.from_yaml(tmp_path / "meta_config.yaml")  # the folder is still known as ours
+    with filelock.FileLock(outer.directory / ".lock"):  # as when another process trains: nothing to wait for
+        assert again.variation("other").directory == inner.directory
     own = again.variation("short", {"training.epochs": 1})
     assert own.config.training.epochs == 1
     assert own.train()["epoch"].max() == 1

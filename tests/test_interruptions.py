@@ -93,7 +93,12 @@ def test_what_killed_processes_left_is_cleared_by_whoever_writes_next(tmp_path: 
         path.write_text("half", encoding="utf-8")
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "versions.json").write_text("{}", encoding="utf-8")
-    open_folder(tmp_path, small_experiment(), False, "meta_config.yaml").publish("plots/one.png", b"one")
+    mine = open_folder(tmp_path, small_experiment(), False, "meta_config.yaml")
+    mine.publish("plots/one.png", b"one")
+    assert not list(tmp_path.rglob("*.partial"))
+    for name in ("plots/.one.png.99.partial", "configs/.published.json.99.partial"):
+        (tmp_path / name).write_text("half", encoding="utf-8")
+    mine.publish("plots/two.png", b"two")
     assert not list(tmp_path.rglob("*.partial"))
 
 

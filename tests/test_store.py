@@ -289,13 +289,14 @@ def test_first_difference(old: Any, new: Any, difference: str | None) -> None:
     assert folder.first_difference(old, new) == difference
 
 
-def test_whoever_comes_second_waits_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("lock", [store.LOCK, store.FILES_LOCK])
+def test_whoever_comes_second_waits_and_says_so(lock: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     mine = own(tmp_path / "exp")
     mine.publish("plots/one.png", b"one")
     held = threading.Event()
 
     def somebody_else() -> None:
-        with filelock.FileLock(tmp_path / "exp" / ".lock"):
+        with filelock.FileLock(tmp_path / "exp" / lock):
             held.set()
             deadline = time.monotonic() + 300
             while "another process" not in caplog.text and time.monotonic() < deadline:
@@ -304,7 +305,20 @@ def test_whoever_comes_second_waits_and_says_so(tmp_path: Path, caplog: pytest.L
     other = threading.Thread(target=somebody_else)
     other.start()
     held.wait()
-    mine.publish("plots/two.png", b"two")
+    if lock == store.LOCK:
+        with mine.locked():
+            pass
+    else:
+        mine.publish("plots/two.png", b"two")
+        assert (tmp_path / "exp" / "plots" / "two.png").read_bytes() == b"two"
     other.join()
     assert "another process is working on" in caplog.text
-    assert (tmp_path / "exp" / "plots" / "two.png").read_bytes() == b"two"
+
+
+def test_a_table_does_not_wait_for_those_who_train(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mine = own(tmp_path / "exp")
+    mine.publish("plots/one.png", b"one")
+    with filelock.FileLock(tmp_path / "exp" / store.LOCK):
+        own(tmp_path / "exp").publish("plots/two.png", b"two")
+    assert store.published(tmp_path / "exp") == ["plots/one.png", "plots/two.png"]
+    assert not caplog.text
