@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 import threading
-from collections import defaultdict
 from contextlib import suppress
 
 import psutil
@@ -21,40 +20,38 @@ INTERVAL = 0.2
 
 
 class Memory(threading.Thread):
-    """Notes how much memory in bytes each page's kernel and its processes held together, at most, one page at a time.
+    """Notes how much memory in bytes a page's kernel and its processes hold together, at most.
 
     What processes share counts once, where the system (Linux) says how many share it; elsewhere it does not count.
     """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.page = ""
-        self.peaks: dict[str, int] = defaultdict(int)
+        self.peak = 0
         self.done = threading.Event()
 
     def run(self) -> None:
-        """Look until all pages are read."""
+        """Look until the page is read."""
         while not self.done.wait(INTERVAL):
-            page, held = self.page, 0
+            held = 0
             for process in psutil.Process().children(recursive=True):
                 with suppress(psutil.Error):  # it may just have ended
                     memory = process.memory_full_info()
                     held += getattr(memory, "pss", memory.uss)
-            self.peaks[page] = max(self.peaks[page], held)
+            self.peak = max(self.peak, held)
 
-    def begin(self, app: Sphinx) -> None:
-        """Start to look."""
-        self.start()
 
-    def turn(self, app: Sphinx, page: str, source: list[str]) -> None:
-        """Take another page."""
-        self.page = page
+def begin(app: Sphinx, page: str, source: list[str]) -> None:
+    """Start to look."""
+    app.page_memory = Memory()  # type: ignore[attr-defined]
+    app.page_memory.start()  # type: ignore[attr-defined]
 
-    def end(self, app: Sphinx, env: BuildEnvironment) -> None:
-        """Keep what was found where the table finds it."""
-        self.done.set()
-        self.join()
-        env.page_memory = dict(self.peaks)  # type: ignore[attr-defined]
+
+def end(app: Sphinx, doctree: nodes.document) -> None:
+    """Keep what was found where the table finds it."""
+    memory: Memory = app.page_memory  # type: ignore[attr-defined]
+    memory.done.set()
+    app.env.metadata[app.env.docname]["memory"] = memory.peak
 
 
 class RunTimesNode(nodes.General, nodes.Element):
@@ -85,11 +82,11 @@ class FillRunTimes(SphinxPostTransform):
     def run(self, **kwargs: object) -> None:
         """Make the table."""
         for mark in list(self.document.findall(RunTimesNode)):
-            mark.replace_self(self.table(run_times(self.env), self.env.page_memory))
+            mark.replace_self(self.table(run_times(self.env)))
 
-    def table(self, seconds: dict[str, float], memory: dict[str, int]) -> nodes.table:
+    def table(self, seconds: dict[str, float]) -> nodes.table:
         """Return a table of pages, seconds and megabytes; the seconds add up, of the memory the most counts."""
-        held = {page: memory.get(page, 0) / 1e6 for page in seconds}
+        held = {page: self.env.metadata[page]["memory"] / 1e6 for page in seconds}
         rows = [self.row(self.link(page), f"{value:.1f}", f"{held[page]:.0f}") for page, value in seconds.items()]
         total = f"{sum(seconds.values()):.1f}"
         rows.append(self.row(nodes.strong("", "together"), total, f"at most {max(held.values(), default=0):.0f}"))
@@ -113,11 +110,9 @@ class FillRunTimes(SphinxPostTransform):
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Add the directive, and look at the memory; Sphinx calls this."""
-    memory = Memory()
-    app.connect("builder-inited", memory.begin)
-    app.connect("source-read", memory.turn)
-    app.connect("env-updated", memory.end)
+    app.connect("source-read", begin)
+    app.connect("doctree-read", end)
     app.add_node(RunTimesNode)
     app.add_directive("run-times", RunTimes)
     app.add_post_transform(FillRunTimes)
-    return {"parallel_read_safe": False, "parallel_write_safe": True}
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
