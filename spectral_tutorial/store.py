@@ -78,9 +78,14 @@ def explained(path: Path) -> Iterator[None]:
         ) from problem
 
 
+def holds(path: Path, content: bytes) -> bool:
+    """Whether a file is there, with this content."""
+    return path.is_file() and path.read_bytes() == content
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` so that `path` holds either the old bytes or all of the new; equal bytes are left alone."""
-    if path.is_file() and path.read_bytes() == content:
+    if holds(path, content):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -291,7 +296,7 @@ class Folder:
 
     def record(self) -> None:
         """Write the configuration down where it is not yet: before anything lies in the folder."""
-        if self._clear or not all((self.path / "configs" / name).is_file() for name in self._record):
+        if self._clear or not all(holds(self.path / "configs" / name, text) for name, text in self._record.items()):
             with self.locked():
                 pass
 
@@ -341,7 +346,7 @@ class Folder:
     def publish(self, name: str, content: bytes) -> None:
         """Write one file under the experiment's folder, atomically; equal content is left alone."""
         path = self.path / name
-        if self._clear or not path.is_file() or path.read_bytes() != content:
+        if self._clear or not holds(path, content):
             self.record()
             with locked(self._files_lock, self.path):  # not behind those who make stages
                 for parent in (path.parent, self.path / "configs"):

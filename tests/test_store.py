@@ -315,6 +315,14 @@ def test_whoever_comes_second_waits_and_says_so(lock: str, tmp_path: Path, caplo
     assert "another process is working on" in caplog.text
 
 
+def test_a_new_plot_takes_new_names_into_the_record(tmp_path: Path) -> None:
+    own(tmp_path).publish("plots/one.png", b"one")
+    named = sections()
+    named["analysis"]["plot_config"]["names"] = {"comp6": "broad"}
+    own(tmp_path, **named).publish("plots/one.png", b"with other names")
+    assert "broad" in (tmp_path / "configs" / "analysis.yaml").read_text(encoding="utf-8")
+
+
 def test_a_table_does_not_wait_for_those_who_train(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     mine = own(tmp_path / "exp")
     mine.publish("plots/one.png", b"one")
