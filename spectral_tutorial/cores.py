@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -36,6 +36,11 @@ def limited(n: int) -> Iterator[None]:
         _limit = before
 
 
+def one_blas_thread() -> AbstractContextManager[object]:
+    """Keep NumPy's linear algebra to one thread: more would add in another order, and round otherwise."""
+    return threadpool_limits(1, user_api="blas")
+
+
 def parallel_map(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """Results of `work` on each item, in order, as many at a time as :func:`count` says, with a core each.
 
@@ -43,7 +48,7 @@ def parallel_map(work: Callable[[Item], Result], items: Iterable[Item]) -> list[
     keeps to one thread meanwhile: that is quicker for many small problems, and no result depends on how many cores
     there are.
     """
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(count(), initializer=_take_a_share) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(count(), initializer=_take_a_share) as pool:
         return list(pool.map(work, items))
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from spectral_tutorial import analysis, figures, limits, methods, models, store
+from spectral_tutorial import analysis, cores, figures, limits, methods, models, store
 from spectral_tutorial.analysis import ID_SPLIT, OOD_SPLIT, Predictions
 from spectral_tutorial.config import Config, load
 from spectral_tutorial.data import MissingSpectraError
@@ -114,7 +114,9 @@ class Experiment(Stages):
 
     def estimator(self, method: str, *, data_seed: int | None = None) -> Fitted:
         """Return a method's fitted estimator, an object in scikit-learn's form."""
-        return get_estimator(method).fit(self._task(method, self._seed(data_seed)), **self._settings(method))
+        task, settings = self._task(method, self._seed(data_seed)), self._settings(method)
+        with cores.one_blas_thread():
+            return get_estimator(method).fit(task, **settings)
 
     def trajectories(self, method: str = "network") -> pd.DataFrame:
         """Error, bias and slope at every checkpoint of every run (columns ``analysis.TRAJECTORY_COLUMNS``)."""

@@ -152,8 +152,9 @@ class Stages:
             if split == COMPOSED:
                 made = data.compose(train, *self.reported, len(train) // 4, rng)
             else:
-                task = self._task("decoder", data_seed)
-                made = methods.recombined(task, get_estimator("decoder").fit(task, **self._settings("decoder")), rng)
+                task, settings = self._task("decoder", data_seed), self._settings("decoder")
+                with cores.one_blas_thread():
+                    made = methods.recombined(task, get_estimator("decoder").fit(task, **settings), rng)
             for name in data.ROW_ARRAYS:
                 array = getattr(made, name)
                 room(name, array.shape, array.dtype)[:] = array
@@ -286,7 +287,9 @@ class Stages:
         with self._folder.pending([stage], flag) as todo:
             if todo:
                 log.info("choosing the settings of %s", method)
-                tried = choose(self._task(method, self.config.meta.data_seed[0]))
+                task = self._task(method, self.config.meta.data_seed[0])
+                with cores.one_blas_thread():
+                    tried = choose(task)
                 with stage.write() as folder:
                     pd.DataFrame(tried).to_csv(folder / "choice.csv", index=False)
         return store.read_table(stage.directory / "choice.csv")

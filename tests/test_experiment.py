@@ -26,9 +26,11 @@ from helpers import (
     small_experiment,
     write_experiment,
 )
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from spectral_tutorial import Experiment, analysis, limits, models, training
 from spectral_tutorial.config import ConfigError, load
+from spectral_tutorial.estimators import LogAdditiveDecoder
 from spectral_tutorial.methods import METHODS, Estimator, Network, asked_in, get_network, names_of
 from spectral_tutorial.plots import PLOTS as DRAWN
 from spectral_tutorial.store import StoreError
@@ -279,6 +281,24 @@ def test_what_an_experiment_has_no_spectra_for_is_left_out_and_named(
     missing = set(METHODS) - set(report["method"])
     assert missing == {"composed", "decoder", "decoder_flat", "limit", "some_pairs", "all_pairs"}
     assert all(f"{name} is left out: " in caplog.text for name in missing)
+
+
+def test_no_fit_depends_on_the_number_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The spectra of ``limit`` did: chapters are built with other threads than the command line has."""
+    used, fit = [], LogAdditiveDecoder.fit
+
+    def watched(self: LogAdditiveDecoder, *data: Any) -> LogAdditiveDecoder:
+        used.append({pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"})
+        return fit(self, *data)
+
+    monkeypatch.setattr(LogAdditiveDecoder, "fit", watched)
+    experiment = Experiment.from_yaml(write_experiment(tmp_path))
+    with threadpool_limits(2, user_api="blas"):
+        experiment.choice("decoder")
+        experiment.data("recombined")
+        experiment.estimator("decoder")
+    assert len(used) >= 2
+    assert all(threads <= {1} for threads in used)
 
 
 @pytest.mark.parametrize("first", ["by its name", "by its changes"])
