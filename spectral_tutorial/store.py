@@ -1,4 +1,4 @@
-"""Files: stages that are written as a whole, in a folder that one process at a time may write into.
+"""Files: stages that are written as a whole, in a folder where one process at a time makes them.
 
 A *stage* is one folder: its files are made in a neighbor folder, which takes the stage's place by a rename when
 everything is there, with a ``status.json`` that holds the fingerprint of what it was made from and the checksum of each
@@ -247,7 +247,7 @@ def locked(lock: filelock.BaseFileLock, folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        log.warning("another process is working on %s: waiting until it is done", folder)
+        log.info("another process is working on %s: waiting until it is done", folder)
         lock.acquire()
     try:
         yield
@@ -296,6 +296,8 @@ class Folder:
 
     def record(self) -> None:
         """Write the configuration down where it is not yet: before anything lies in the folder."""
+        if self._recorded:
+            return
         if self._clear or not all(holds(self.path / "configs" / name, text) for name, text in self._record.items()):
             with self.locked():
                 pass

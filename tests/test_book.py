@@ -22,8 +22,11 @@ from jupyter_client.utils import run_sync
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_markdown_cell
+from sphinx.util.parallel import make_chunks
 from sphinx_external_toc.parsing import parse_toc_yaml
 from stubs import write_book
+
+from spectral_tutorial.plots import PLOTS
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
 NOTEBOOKS = sorted(BOOK.rglob("[!.]*.ipynb"))
@@ -161,6 +164,9 @@ def test_every_page_has_its_turn_when_two_are_read_at_once(extension: Callable[[
     assert turns[0] == "book/01_spectral_lines"
     assert sorted(turns) == written
     assert all(any(Path(page).name.startswith(name) for page in written) for name in fresh.TURNS.split())
+    given = [line.split() for line in fresh.TURNS.split("\n") if line]
+    for chunk, names in zip(make_chunks(turns, fresh.AT_ONCE), given, strict=True):
+        assert all(Path(page).name.startswith(tuple(names)) for page in chunk), (chunk, names)
     more = ["book/new", *turns]
     fresh.in_turn(None, None, more)
     assert more == [*turns, "book/new"]
@@ -268,7 +274,11 @@ def test_a_raising_cell_fails_every_build_in_a_solution_too(
 ) -> None:
     folder = copy_project()
     raising = new_code_cell("assert 1 == 2, 'the claim does not hold'", metadata={"tags": ["solution"]})
-    write_book(folder, {"stub": [new_markdown_cell(BROKEN), raising, new_markdown_cell(":::{solution-end}\n:::")]})
+    pages = {
+        f"more-{i}": [new_markdown_cell(f"# {i}")] for i in range(5)
+    }  # enough to be read in processes of their own
+    pages["stub"] = [new_markdown_cell(BROKEN), raising, new_markdown_cell(":::{solution-end}\n:::")]
+    write_book(folder, pages)
     for attempt in ("first", "second"):
         result = build(folder)
         assert result.returncode != 0, f"{attempt} build:\n{result.log[-4000:]}"
@@ -291,6 +301,12 @@ def test_after_an_edit_of_the_physics_a_warm_build_shows_other_numbers(stub_book
 # --- the book and the command line
 
 
+def test_the_book_draws_every_plot_that_the_command_line_draws() -> None:
+    sources = "".join(cell.source for path in NOTEBOOKS for cell in cells(path))
+    sources += (BOOK / "reference" / "reproducibility.md").read_text(encoding="utf-8")
+    assert set(re.findall(r'exp\.plot\("(\w+)"\)', sources)) == set(PLOTS)
+
+
 @pytest.mark.slow
 def test_the_book_finds_what_the_command_line_left_and_adds_its_exercises(built_book: Any) -> None:
     after = stamps(built_book.exp)
@@ -303,6 +319,12 @@ def test_the_book_finds_what_the_command_line_left_and_adds_its_exercises(built_
 @pytest.mark.nightly
 def test_the_book_from_nothing_and_the_command_line_leave_the_same_files(cold_book: Any, shipped_run: Any) -> None:
     assert_same_results(cold_book.exp, shipped_run.exp)
+
+
+@pytest.mark.nightly
+def test_no_page_of_a_book_from_nothing_shows_what_went_to_stderr(cold_book: Any) -> None:
+    for page in pages(cold_book.folder).values():
+        assert not BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser").select(".output.stderr"), page
 
 
 @pytest.mark.nightly

@@ -42,7 +42,7 @@ def file(tmp_path: Path) -> Path:
 
 
 SHIPPED_TABLES = sorted((REPOSITORY / "book" / "tables").glob("*.csv"))
-WEEKLY = {"pairs", "curve", "seeds"}
+WEEKLY = {"pairs", "curve", "curve_long", "seeds"}
 """Sweeps that take longer: the workflow computes them, in jobs of their own, and no test does."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import threading
 import time
@@ -291,6 +292,7 @@ def test_first_difference(old: Any, new: Any, difference: str | None) -> None:
 
 @pytest.mark.parametrize("lock", [store.LOCK, store.FILES_LOCK])
 def test_whoever_comes_second_waits_and_says_so(lock: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     mine = own(tmp_path / "exp")
     mine.publish("plots/one.png", b"one")
     held = threading.Event()
@@ -324,6 +326,7 @@ def test_a_new_plot_takes_new_names_into_the_record(tmp_path: Path) -> None:
 
 
 def test_a_table_does_not_wait_for_those_who_train(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     mine = own(tmp_path / "exp")
     mine.publish("plots/one.png", b"one")
     with filelock.FileLock(tmp_path / "exp" / store.LOCK):

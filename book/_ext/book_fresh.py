@@ -1,4 +1,4 @@
-"""Read, and so execute, every page on every build, two at a time.
+"""Read, and so execute, every page on every build; on Linux two at a time.
 
 Sphinx skips a page whose file has not changed since the last build, whatever MyST-NB is told about execution.
 The pages show what the package computes, and Sphinx does not see the package change.
@@ -12,14 +12,15 @@ import sys
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
+from sphinx.errors import SphinxParallelError
 
 from spectral_tutorial import cores
 
 AT_ONCE = 2
-"""Pages that are read at a time, with half of the cores each; each takes up to 1.3 GB of memory."""
+"""Pages that are read at a time, with half of torch's threads each; each takes up to 1.4 GB of memory."""
 
 QUIET = ("sphinx_multitoc_numbering", "sphinx_jupyterbook_latex")
-"""Extensions that have nothing to do while pages are read, and do not say so."""
+"""Extensions that keep nothing outside of a page's own tree while it is read, and do not say so."""
 
 TURNS = """
 01 03 06 07 reproducibility notation glossary migration sweeps troubleshooting
@@ -43,7 +44,10 @@ def at_once(app: Sphinx, config: Config) -> None:
     # two trainings with as many threads as there are cores, each, take 3.5 times as long as with one thread each
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores.count() // AT_ONCE)))
     for name in QUIET:
-        app.extensions[name].parallel_read_safe = True
+        if name in app.extensions:
+            app.extensions[name].parallel_read_safe = True
+    # jupyter-book shows an error's text alone; which cell failed, and how, is in the traceback of the reading process
+    SphinxParallelError.__str__ = lambda problem: f"{problem.message}\n{problem.traceback}"  # type: ignore[method-assign]
 
 
 def in_turn(app: Sphinx, env: BuildEnvironment, pages: list[str]) -> None:
