@@ -483,6 +483,7 @@ def test_the_folder_of_an_earlier_version_is_known(tmp_path: Path, computed: lis
 
 
 def test_a_second_process_waits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     found = sweep.load(write_sweep(tmp_path, grid=None))
     second = threading.Thread(target=found.run)
     with sweep.claimed(found.directory):
@@ -490,6 +491,7 @@ def test_a_second_process_waits(tmp_path: Path, caplog: pytest.LogCaptureFixture
         deadline = time.monotonic() + 300
         while "waiting until it is done" not in caplog.text and time.monotonic() < deadline:
             time.sleep(0.01)
+        assert "waiting until it is done" in caplog.text
         assert not found.table.exists()
     second.join()
     assert len(pd.read_csv(found.table)) == 4
