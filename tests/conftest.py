@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -229,8 +228,8 @@ def stub_books(
     return StubBooks(replace(builds[0], folder=kept), builds[1])
 
 
-@contextmanager
-def chromium() -> Iterator[Any]:
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
     """Chromium, driven by Playwright; without it a test is skipped, or fails where a browser is required."""
     give_up = pytest.fail if os.environ.get(REQUIRE_BROWSER) else pytest.skip
     executable = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
@@ -242,30 +241,17 @@ def chromium() -> Iterator[Any]:
         give_up("playwright is not installed")
     quiet = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=executable, args=quiet.split(), timeout=BROWSER_PATIENCE)
-        plain = started.new_context
+        chromium = playwright.chromium.launch(executable_path=executable, args=quiet.split(), timeout=BROWSER_PATIENCE)
+        plain = chromium.new_context
 
         def new_context(**options: Any) -> Any:
             context = plain(**options)
             context.set_default_timeout(BROWSER_PATIENCE)
             return context
 
-        started.new_context = new_context
-        yield started
-        started.close()
-
-
-@pytest.fixture(scope="session")
-def another_browser() -> Callable[[], AbstractContextManager[Any]]:
-    """Start a browser of its own for a thread, which alone may drive it."""
-    return chromium
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """One browser for all tests of a worker."""
-    with chromium() as started:
-        yield started
+        chromium.new_context = new_context
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")

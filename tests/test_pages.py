@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -236,20 +235,14 @@ def opened(browser: Any, scheme: str = "light", width: int = WIDE) -> Iterator[A
 
 
 @pytest.fixture(scope="module")
-def visits(another_browser: Callable[[], AbstractContextManager[Any]], built_book: Any) -> dict[str, Visit]:
-    """All visits, by page and scheme: two browsers at a time, one for each scheme."""
-
-    def visit(scheme: str, width: int) -> dict[str, Visit]:
-        found = {}
-        with another_browser() as browser:
-            for name, path in pages_of(built_book.html).items():
-                with opened(browser, scheme, width) as context:
-                    found[f"{name}, {scheme}, {width} px"] = look(context, path, scheme)
-        return found
-
-    with ThreadPoolExecutor(2) as pool:
-        light, dark = pool.map(visit, ("light", "dark"), (WIDE, NARROW))
-    return light | dark
+def visits(browser: Any, built_book: Any) -> dict[str, Visit]:
+    """All visits, by page and scheme."""
+    found = {}
+    for name, path in pages_of(built_book.html).items():
+        for scheme, width in (("light", WIDE), ("dark", NARROW)):
+            with opened(browser, scheme, width) as context:
+                found[f"{name}, {scheme}, {width} px"] = look(context, path, scheme)
+    return found
 
 
 def of_all(visits: dict[str, Visit], what: str) -> str:
