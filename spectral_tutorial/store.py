@@ -210,8 +210,7 @@ class Stage:
         partial = parent / f".{name}.{os.getpid()}.partial"
         try:
             with explained(self.directory):
-                for leftover in parent.glob(f".{name}.*.partial"):
-                    shutil.rmtree(leftover, ignore_errors=True)
+                _delete_leftovers(parent.glob(f".{name}.*.partial"))
                 partial.mkdir(parents=True)
                 yield partial
                 files = {path.name: file_digest(path) for path in sorted(partial.iterdir())}

@@ -159,15 +159,17 @@ def everything(folder: Path) -> tuple[set[Path], dict[str, tuple[int, bytes]]]:
     return set(folder.rglob("*")), content(folder)
 
 
+OF_THE_BOOK = ("variations/exercise-", "variations/again-")
+"""Beginnings of what the book alone leaves: its exercises, and what it asks a shipped table again."""
+
+
 def assert_same_results(exp_a: Path, exp_b: Path) -> None:
     """Assert that two experiments hold the same files: arrays bit for bit, all else byte for byte.
 
     Of plots only the names are compared, because fonts and libraries may change their bytes, and the recorded meta
-    file's seeds are those of the last run. What the book's exercises leave, and what it asks again, is not the command
-    line's business.
+    file's seeds are those of the last run. What the book alone leaves does not count.
     """
-    extra = ("variations/exercise-", "variations/again-")
-    names, others = ({name for name in files_in(exp) if not name.startswith(extra)} for exp in (exp_a, exp_b))
+    names, others = ({name for name in files_in(exp) if not name.startswith(OF_THE_BOOK)} for exp in (exp_a, exp_b))
     assert names == others
     for name in sorted(names):
         a, b = exp_a / name, exp_b / name

@@ -16,7 +16,7 @@ import nbformat
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
-from helpers import IDLE, assert_same_results, stamps
+from helpers import IDLE, OF_THE_BOOK, assert_same_results, stamps
 from IPython.core.inputtransformer2 import TransformerManager
 from jupyter_client.utils import run_sync
 from nbclient import NotebookClient
@@ -31,7 +31,7 @@ from spectral_tutorial.plots import PLOTS
 BOOK = Path(__file__).resolve().parents[1] / "book"
 NOTEBOOKS = sorted(BOOK.rglob("[!.]*.ipynb"))
 COLD_SECONDS, WARM_SECONDS = 420, 140  # what the book may take on two idle cores
-SWEEP_SECONDS = 30  # and of it what chapter 8 computes of its sweep
+SWEEP_SECONDS = 15  # and of it what chapter 8 computes of its sweep
 BINDER = 2000 - 200  # megabytes, without those of Jupyter's server
 PATIENCE = 1 if IDLE else 4  # for other work on the same cores
 
@@ -313,7 +313,7 @@ def test_the_book_finds_what_the_command_line_left_and_adds_its_exercises(built_
     assert {name for name, stamp in built_book.before.items() if after.get(name) != stamp} == set()
     added = after.keys() - built_book.before.keys()
     assert added
-    assert {name for name in added if not name.startswith(("variations/exercise-", "variations/again-"))} == set()
+    assert {name for name in added if not name.startswith(OF_THE_BOOK)} == set()
 
 
 @pytest.mark.nightly

@@ -33,7 +33,7 @@ from spectral_tutorial.config import ConfigError, load
 from spectral_tutorial.estimators import LogAdditiveDecoder
 from spectral_tutorial.methods import METHODS, Estimator, Network, asked_in, get_network, names_of
 from spectral_tutorial.plots import PLOTS as DRAWN
-from spectral_tutorial.store import StoreError
+from spectral_tutorial.store import LOCK, StoreError
 
 OWN_NETWORK = """
 from torch import nn
@@ -329,7 +329,7 @@ def test_a_variation_is_an_experiment_of_its_own_within_the_outer_folder(tmp_pat
     assert (inner.data("test").of("comp1", "comp3") > 0).all()
     assert not inner.data("test").of("comp6", "comp4").any()
     again = Experiment.from_yaml(tmp_path / "meta_config.yaml")  # the folder is still known as ours
-    with filelock.FileLock(outer.directory / ".lock"):  # as when another process trains: nothing to wait for
+    with filelock.FileLock(outer.directory / LOCK):  # as when another process trains: nothing to wait for
         assert again.variation("other").directory == inner.directory
     own = again.variation("short", {"training.epochs": 1})
     assert own.config.training.epochs == 1

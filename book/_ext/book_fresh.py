@@ -52,8 +52,12 @@ def at_once(app: Sphinx, config: Config) -> None:
 
 def in_turn(app: Sphinx, env: BuildEnvironment, pages: list[str]) -> None:
     """Put the pages into the order in which Sphinx hands them out; those that have no turn come last."""
-    turns = list(enumerate(TURNS.split()))
-    pages.sort(key=lambda page: next((turn for turn, name in turns if page.split("/")[-1].startswith(name)), 99))
+    turns = TURNS.split()
+
+    def turn(page: str) -> int:
+        return next((i for i, name in enumerate(turns) if page.split("/")[-1].startswith(name)), len(turns))
+
+    pages.sort(key=turn)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
