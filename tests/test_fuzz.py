@@ -79,6 +79,7 @@ NEARLY_RIGHT = st.fixed_dictionaries(
         "meta.training_seed": st.lists(st.integers(-1, 3), max_size=3),
         "spectra.n_bins": st.integers(1, 70),
         "spectra.line_law": st.sampled_from(["linear", "beer_lambert"]),
+        "spectra.noise_law": st.sampled_from(["relative", "photon"]),
         "spectra.lines[1].strength": st.floats(-2, 60),
         "spectra.sampling.abundance.range": st.lists(st.floats(-0.5, 60), min_size=2, max_size=2).map(sorted),
         "distribution.splits.val.n_samples": st.integers(0, 9),

@@ -303,7 +303,7 @@ def test_blood_absorbs_by_the_law_of_beer_and_lambert() -> None:
 def test_the_bound_of_a_share_is_that_of_a_world_which_is_written_in_shares() -> None:
     """With the share and the total as unknowns, the information about the share is looked up, not transformed."""
     world, rng = World.from_config(load(BLOOD).spectra), np.random.default_rng(0)
-    temperature, noise = rng.uniform(2600, 3200, 8), rng.uniform(0.005, 0.05, 8)
+    temperature, noise = rng.uniform(2600, 3200, 8), rng.uniform(0.002, 0.02, 8)
     abundance = rng.uniform(0.1, 1.0, (8, 2))
     share, total = limits.share(abundance), abundance.sum(axis=1)
 
@@ -315,7 +315,8 @@ def test_the_bound_of_a_share_is_that_of_a_world_which_is_written_in_shares() ->
     slopes = [(log_flux(h) - log_flux(-h)) / (2 * h.max()) for h in steps]
     jacobian = np.stack(slopes, axis=1)
     jacobian[:, 2] *= 1000
-    fisher = (1 / noise**2 + 2)[:, None, None] * (jacobian @ jacobian.transpose(0, 2, 1))
+    counted = world.mean_flux(temperature, abundance) / noise[:, None] ** 2  # photons in each bin
+    fisher = (jacobian * (counted + 0.5)[:, None]) @ jacobian.transpose(0, 2, 1)
     expected = np.linalg.inv(fisher)[:, 0, 0]
     spectra = Spectra(world.wavelength, np.empty((8, 250), np.float32), abundance, temperature, noise, world.labels)
     found = limits.share_bound(world, spectra, [0, 1])
@@ -327,8 +328,9 @@ def test_the_share_that_a_likelihood_finds_scatters_as_its_bound_says() -> None:
     from spectral_tutorial.physics import add_noise
 
     world, n = World.from_config(load(BLOOD).spectra), 2000
-    truth = np.full(n, 3000.0), np.tile([0.6, 0.2], (n, 1)), np.full(n, 0.02)
-    flux = add_noise(world.mean_flux(*truth[:2]), truth[2], np.random.default_rng(5)).astype(np.float32)
+    truth = np.full(n, 3000.0), np.tile([0.6, 0.2], (n, 1)), np.full(n, 0.01)
+    rng = np.random.default_rng(5)
+    flux = add_noise(world.mean_flux(*truth[:2]), truth[2], rng, world.noise_power).astype(np.float32)
     reader = AnalysisBySynthesis(world, world.labels, (0.0, 1.0), (2600.0, 3200.0)).fit(flux, truth[1])
     variance = limits.share(reader.predict(flux)).var()
     spectra = Spectra(world.wavelength, flux, truth[1], truth[0], truth[2], world.labels)

@@ -93,6 +93,7 @@ class Worlds:
             "wavelength_max": high,
             "n_components": n_lines,
             "line_law": law,
+            "noise_law": "photon" if self.measured.random() < 0.4 else "relative",
             "lines": lines,
             "sampling": {
                 "temperature": temperature,
