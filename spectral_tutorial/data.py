@@ -41,7 +41,7 @@ class Spectra:
     flux: NDArray[np.float32]  #: ``(N, W)``, noisy: 1 at the continuum's peak where made here, else in any unit
     abundance: NDArray[np.float64]  #: ``(N, L)``, the truth, dimensionless
     temperature: NDArray[np.float64]  #: ``(N,)``, the truth, in K
-    noise_level: NDArray[np.float64]  #: ``(N,)``, relative standard deviation of each spectrum's noise
+    noise_level: NDArray[np.float64]  #: ``(N,)``, relative standard deviation of each spectrum's noise, at flux 1
     labels: tuple[str, ...]  #: names of the L components
     #: ``(N,)`` by name: what else is known of each spectrum and changes it, numbers or words such as a batch
     nuisance: Mapping[str, NDArray[Any]] = field(default_factory=dict)
@@ -245,7 +245,7 @@ def generate(
     def fill(rows: slice) -> None:
         mean = world.mean_flux(temperature[rows], abundance[rows])
         noise = stream(seed, name, "noise", rows.start // CHUNK)
-        flux[rows] = noisy = single_precision(add_noise(mean, noise_level[rows], noise))
+        flux[rows] = noisy = single_precision(add_noise(mean, noise_level[rows], noise, world.noise_power))
         if not np.isfinite(noisy).all():
             raise ConfigError(
                 f"split {name}: the lines of a spectrum together multiply its flux beyond single precision (3e38); "

@@ -31,28 +31,38 @@ def fisher_information(
 ) -> Array:
     r"""Fisher information of one spectrum about the abundances `free` and, last, the temperature.
 
-    Flux is normal with mean :math:`\mu` and standard deviation :math:`\sigma\mu`, so its mean and its variance both
+    Flux is normal with mean :math:`\mu` and standard deviation :math:`\sigma\mu^p`, so its mean and its variance both
     depend on the parameters, and both inform about them (Kay 1993, ch. 3):
 
-    .. math:: F_{ij} = \left(\frac{1}{\sigma^2} + 2\right) \sum_{\lambda}
+    .. math:: F_{ij} = \sum_{\lambda} \left(\frac{\mu^{2 - 2p}}{\sigma^2} + 2 p^2\right)
               \frac{\partial \log\mu}{\partial\theta_i} \frac{\partial \log\mu}{\partial\theta_j}
+
+    with p the world's ``noise_power``: for noise in proportion to flux (p = 1) the sum has the same factor everywhere.
 
     At true temperatures ``(N,)`` in K, abundances ``(N, L)`` and noise levels ``(N,)``, with only the abundances of the
     lines in the places `free` unknown; shape ``(N, len(free) + 1, len(free) + 1)``. Directions `continuum` ``(Q, W)``
     of log flux are unknown in the place of the temperature, and Q takes the place of 1.
     """
-    jacobian = _slopes(world, temperature, abundance, free, continuum)
+    jacobian = _slopes(world, temperature, abundance, noise_level, free, continuum)
     gram = jacobian @ jacobian.transpose(0, 2, 1)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        weight = 1.0 / np.square(np.asarray(noise_level, float)) + 2.0
-        fisher: Array = np.where(gram == 0, 0.0, weight[:, None, None] * gram)
+        precision = 1.0 / np.square(np.atleast_1d(np.asarray(noise_level, float)))
+        fisher: Array = np.where(gram == 0, 0.0, precision[:, None, None] * gram)
     return fisher
 
 
 def _slopes(
-    world: World, temperature: ArrayLike, abundance: ArrayLike, free: Sequence[int], continuum: ArrayLike | None
+    world: World,
+    temperature: ArrayLike,
+    abundance: ArrayLike,
+    noise_level: ArrayLike,
+    free: Sequence[int],
+    continuum: ArrayLike | None,
 ) -> Array:
-    """Slopes of log flux along all unknowns, shape ``(N, P, W)``; 0 in bins without flux, which show nothing."""
+    """Slopes of log flux along all unknowns, ``(N, P, W)``, each bin weighed so that J J^T is F at noise level 1.
+
+    0 in bins without flux, which show nothing.
+    """
     jacobian = world.log_jacobian(temperature, abundance, free)
     if continuum is not None:
         shape = (len(jacobian), *np.shape(continuum))
@@ -66,6 +76,10 @@ def _slopes(
         lines = depth if world.law == "beer_lambert" else np.log1p(np.maximum(depth, -1.0))
     for n in np.flatnonzero(ends + lines.sum(axis=1) < np.log(DARK)):
         jacobian[n, :, world.mean_flux(temperature[n], abundance[n])[0] < DARK] = 0.0
+    power = world.noise_power
+    light = 1.0 if power == 1.0 else world.mean_flux(temperature, abundance) ** (2.0 - 2.0 * power)
+    spread = np.sqrt(light + 2.0 * np.square(power * np.atleast_1d(np.asarray(noise_level, float)))[:, None])
+    jacobian *= spread[:, None, :]
     return jacobian
 
 
@@ -87,11 +101,11 @@ def cramer_rao(
     Where information is missing there is no inverse, but there is a bound. It is found from what an abundance does to
     log flux and the other unknowns together cannot do,
 
-    .. math:: \left(F^{-1}\right)_{kk} = \frac{\sigma^2}{1 + 2 \sigma^2} \, \frac{1}{|j_k^\perp|^2}
+    .. math:: \left(F^{-1}\right)_{kk} = \frac{\sigma^2}{|j_k^\perp|^2}
 
-    with :math:`j_k` the slopes of log flux along unknown k, and :math:`j_k^\perp` what is left of them after projecting
-    out those of all other unknowns. Where nothing is left, because the line shows nowhere or others imitate it, the
-    bound is infinite; without noise any other bound is 0.
+    with :math:`j_k` the slopes of log flux along unknown k times :math:`(\mu^{2-2p} + 2 p^2 \sigma^2)^{1/2}`, and
+    :math:`j_k^\perp` what is left of them after projecting out those of all other unknowns. Where nothing is left,
+    because the line shows nowhere or others imitate it, the bound is infinite; without noise any other bound is 0.
 
     ValueError if a temperature, an abundance or a noise level is not known (NaN).
     """
@@ -100,12 +114,11 @@ def cramer_rao(
     for name, values in (("temperature", temperature), ("abundance", abundance), ("noise_level", noise_level)):
         if np.isnan(values).any():
             raise ValueError(f"{name} is not known (NaN); expected the truth behind every spectrum")
-    squared_noise = np.square(noise_level)
-    variance = squared_noise / (1.0 + 2.0 * squared_noise)
+    variance = np.square(noise_level)
     bound = np.empty((len(abundance), len(free)))
     for start in range(0, len(abundance), BLOCK):
         rows = slice(start, start + BLOCK)
-        jacobian = _slopes(world, temperature[rows], abundance[rows], free, continuum)
+        jacobian = _slopes(world, temperature[rows], abundance[rows], noise_level[rows], free, continuum)
         diagonal = _inverse_diagonal(jacobian, len(free))
         bound[rows] = diagonal * np.where(np.isinf(diagonal), 1.0, variance[rows, None])  # inf x 0 is no number
     return bound

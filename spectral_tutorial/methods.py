@@ -225,14 +225,15 @@ def _synthesis(task: Task) -> Fitted:
 def _decoder(task: Task, **settings: int) -> Fitted:
     from spectral_tutorial.estimators import LogAdditiveDecoder
 
-    return task.fit(LogAdditiveDecoder(highest=task.abundance_range[1], **settings))
+    power = task.world.noise_power
+    return task.fit(LogAdditiveDecoder(highest=task.abundance_range[1], noise_power=power, **settings))
 
 
 def _choose_decoder(task: Task) -> list[dict[str, Any]]:
     from spectral_tutorial.estimators import choose_decoder
 
     train, val = (split.of(*task.labels) for split in (task.train, task.val))
-    return choose_decoder(task.train.flux, train, task.val.flux, val)[1]
+    return choose_decoder(task.train.flux, train, task.val.flux, val, noise_power=task.world.noise_power)[1]
 
 
 def _intervention(title: str, changes: Mapping[str, Any] = ENDS, **given: Any) -> Network:

@@ -2,13 +2,16 @@
 
 One formula, everywhere in this project::
 
-    flux = B(wavelength, T) / B(Wien's peak, T)  x  prod over lines of f_k  x  (1 + noise x standard normal)
+    mean = B(wavelength, T) / B(Wien's peak, T)  x  prod over lines of f_k
+    flux = mean + noise x mean^p x standard normal
 
+    p = 1        (noise_law: relative)
+    p = 1/2      (noise_law: photon)
     f_k = 1 + strength_k abundance_k G_k      (line_law: linear)
     f_k = exp(strength_k abundance_k G_k)     (line_law: beer_lambert)
     G_k = exp(-(wavelength - center_k)^2 / (2 width_k^2)), or a measured profile
 
-Its logarithm is a sum, and that is why the chapters keep taking logarithms.
+The logarithm of the mean is a sum, and that is why the chapters keep taking logarithms.
 
 Axes: ``N`` spectra, ``L`` lines, ``W`` wavelength bins (always last). Wavelengths and widths are in nm,
 temperatures in K; flux, abundance and strength are dimensionless. All arithmetic is float64.
@@ -30,6 +33,9 @@ WIEN_X = 4.965114231744276  #: root of x = 5 (1 - exp(-x)): the dimensionless pl
 WIEN_NM_K = HC_OVER_K / WIEN_X  #: Wien's displacement constant in nm K: the continuum peaks at ``WIEN_NM_K / T``
 DARK = float(np.finfo(np.float32).tiny)
 """Flux below this, the smallest normal number in single precision, shows nothing."""
+
+NOISE_POWERS = {"relative": 1.0, "photon": 0.5}
+"""By ``noise_law``, the power p of the mean flux to which the noise is in proportion: what flickers, or is counted."""
 
 
 def _planck_exponent(wavelength: ArrayLike, temperature: ArrayLike) -> Array:
@@ -98,6 +104,7 @@ class World:
     strength: Array  #: ``(L,)``, negative for absorption, positive for emission
     labels: tuple[str, ...]  #: the name of each line
     law: str = "linear"  #: or "beer_lambert": how an abundance becomes a factor on the flux
+    noise_power: float = 1.0  #: p, one of ``NOISE_POWERS``
 
     @classmethod
     def from_config(cls, config: SpectraConfig) -> Self:
@@ -112,7 +119,8 @@ class World:
             [row.max() or 1.0 if line.profile else 1.0 for row, line in zip(profiles, config.lines, strict=True)]
         )
         strength = np.array([line.strength for line in config.lines]) * top
-        return cls(wavelength, profiles / top[:, None], strength, config.labels, config.line_law)
+        power = NOISE_POWERS[config.noise_law]
+        return cls(wavelength, profiles / top[:, None], strength, config.labels, config.line_law, power)
 
     def index(self, labels: Sequence[str]) -> list[int]:
         """Places of `labels` among the lines; raises ValueError naming the valid labels."""
@@ -178,14 +186,17 @@ class World:
         return abundance
 
 
-def add_noise(flux: Array, noise_level: ArrayLike, rng: np.random.Generator) -> Array:
-    """Multiplicative noise, flux x (1 + noise_level x standard normal), one draw from `rng` a bin.
+def add_noise(flux: Array, noise_level: ArrayLike, rng: np.random.Generator, power: float = 1.0) -> Array:
+    """Add noise, noise_level x flux^power x standard normal, one draw from `rng` a bin.
 
-    Of noise-free flux ``(N, W)``, with a relative standard deviation ``(N,)`` for each spectrum.
+    To noise-free flux ``(N, W)``. A spectrum's noise level ``(N,)`` is the relative standard deviation where flux is 1;
+    for a power of 1 it is so everywhere. One of 1/2 is what counting photons does, as long as they are many: the level
+    is then one over the root of how many a bin at flux 1 gets, and a dark bin's flux can come out below 0.
     """
     # Single-precision draws: 1e-7 of a noise level is far below anything the flux, kept as float32, could show.
     normal = rng.standard_normal(flux.shape, dtype=np.float32)
-    return flux * (1.0 + np.atleast_1d(noise_level)[:, None] * normal)
+    level = np.atleast_1d(noise_level)[:, None]
+    return flux * (1.0 + level * normal) if power == 1.0 else flux + level * flux**power * normal
 
 
 def single_precision(flux: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ def _diverse(experiment: Any) -> Spectra:
     share = np.arange(len(world.labels)) % n == np.arange(n)[:, None]
     abundance = share * draw_sampled(sampling.abundance, share.size, rng).reshape(share.shape)
     temperature, noise_level = (draw_sampled(sampled, n, rng) for sampled in (sampling.temperature, sampling.noise))
-    flux = single_precision(add_noise(world.mean_flux(temperature, abundance), noise_level, rng))
+    flux = single_precision(add_noise(world.mean_flux(temperature, abundance), noise_level, rng, world.noise_power))
     flux = np.nan_to_num(flux)  # many lines in one place, of which no split may have so many: off the figure
     return Spectra(world.wavelength, flux, abundance, temperature, noise_level, world.labels)
 

@@ -115,7 +115,8 @@ def python_spectra(exp: st.Experiment, settings: Any) -> tuple[Any, Any]:
             row[k] = value
     mean = exp.world.mean_flux([s["temperature"] for s in settings], abundance)
     normal = np.stack([base.standard_normal(s["draw"], mean.shape[1]) for s in settings])
-    return mean, mean * (1.0 + np.array([[s["noise"]] for s in settings]) * normal)
+    noise = np.array([[s["noise"]] for s in settings])
+    return mean, mean + noise * mean**exp.world.noise_power * normal
 
 
 def as_trained(exp: st.Experiment, flux: Any, names: list[str]) -> Any:
@@ -169,17 +170,19 @@ def test_the_networks_of_the_book_predict_as_they_were_trained(built_book: Any, 
     np.testing.assert_allclose(shown, as_trained(shipped, flux, names), rtol=0, atol=2e-3)
 
 
-def test_a_beer_lambert_world_is_the_same_in_the_page(
+def test_a_beer_lambert_world_of_counted_photons_is_the_same_in_the_page(
     exp: st.Experiment, node: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = st.World(**{**vars(exp.world), "law": "beer_lambert"})
+    other = st.World(**{**vars(exp.world), "law": "beer_lambert", "noise_power": 0.5})
     monkeypatch.setattr(exp, "world", other)
     world = {**base.describe_world(exp), "line_law": "beer_lambert"}
+    assert world["noise_power"] == 0.5
     monkeypatch.setattr(base, "describe_world", lambda _: world)
     settings = random_settings(exp, 20)
     result = compute(node, tmp_path, exp, None, settings)
-    mean, _ = python_spectra(exp, settings)
+    mean, flux = python_spectra(exp, settings)
     np.testing.assert_allclose([one["mean"] for one in result["spectra"]], mean, rtol=1e-12)
+    np.testing.assert_allclose([one["flux"] for one in result["spectra"]], flux, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from spectral_tutorial.sections import SpectraConfig
 
 SPECTRA = shipped().spectra
 LAWS = pytest.mark.parametrize("law", ["linear", "beer_lambert"])
+POWERS = pytest.mark.parametrize("power", [1.0, 0.5], ids=["relative", "photon"])
 FREE = [9, 3]
 
 
@@ -32,7 +33,8 @@ def draw(n: int, seed: int = 0) -> tuple[Any, Any, Any]:
 
 
 def direct_fisher(model: World, temperature: float, abundance: Any, noise: float) -> Any:
-    """Kay (1993), eq. 3.31, for independent normal bins, mean mu and variance (noise mu)^2: central differences."""
+    """Kay (1993), eq. 3.31, for independent normal bins, mean mu and variance (noise mu^p)^2: central differences."""
+    p = model.noise_power
 
     def mean(theta: Any) -> Any:
         full = abundance.copy()
@@ -44,8 +46,8 @@ def direct_fisher(model: World, temperature: float, abundance: Any, noise: float
     for place, step in enumerate(steps):
         up, down = (mean(theta + sign * step * np.eye(3)[place]) for sign in (1, -1))
         slopes.append((up - down) / (2 * step))
-        variance_slopes.append(((noise * up) ** 2 - (noise * down) ** 2) / (2 * step))
-    variance = (noise * mean(theta)) ** 2
+        variance_slopes.append(((noise * up**p) ** 2 - (noise * down**p) ** 2) / (2 * step))
+    variance = (noise * mean(theta) ** p) ** 2
     fisher = np.empty((3, 3))
     for i in range(3):
         for j in range(3):
@@ -55,28 +57,31 @@ def direct_fisher(model: World, temperature: float, abundance: Any, noise: float
 
 
 @LAWS
+@POWERS
 @pytest.mark.parametrize("noise", [0.01, 0.15, 0.7])
-def test_fisher_information_of_mean_and_variance_both(law: str, noise: float) -> None:
+def test_fisher_information_of_mean_and_variance_both(law: str, power: float, noise: float) -> None:
     (temperature,), (abundance,), _ = draw(1)
-    found = limits.fisher_information(world(law), [temperature], abundance[None], [noise], FREE)[0]
-    expected = direct_fisher(world(law), temperature, abundance, noise)
+    model = dataclasses.replace(world(law), noise_power=power)
+    found = limits.fisher_information(model, [temperature], abundance[None], [noise], FREE)[0]
+    expected = direct_fisher(model, temperature, abundance, noise)
     scale = np.sqrt(np.diagonal(expected))
     np.testing.assert_allclose(found / np.outer(scale, scale), expected / np.outer(scale, scale), atol=1e-6)
-    bound = limits.cramer_rao(world(law), temperature, abundance, noise, FREE)[0]
+    bound = limits.cramer_rao(model, temperature, abundance, noise, FREE)[0]
     inverse = np.linalg.inv(expected / np.outer(scale, scale)) / np.outer(scale, scale)
     np.testing.assert_allclose(bound, np.diagonal(inverse)[:2], rtol=1e-5)
 
 
-def test_the_score_has_the_fisher_information_as_its_variance() -> None:
+@POWERS
+def test_the_score_has_the_fisher_information_as_its_variance(power: float) -> None:
     """Over 4000 noisy draws of one spectrum: the gradient of the log-likelihood has mean 0 and covariance F."""
-    model, noise = world(), 0.1
+    model, noise = dataclasses.replace(world(), noise_power=power), 0.1
     temperature, abundance, _ = draw(1)
     mean = model.mean_flux(temperature, abundance)
-    flux = physics.add_noise(np.repeat(mean, 4000, axis=0), np.full(4000, noise), np.random.default_rng(5))
-    z = (flux / mean - 1) / noise
+    flux = physics.add_noise(np.repeat(mean, 4000, axis=0), np.full(4000, noise), np.random.default_rng(5), power)
+    z = (flux - mean) / (noise * mean**power)
     slope = model.log_jacobian(temperature, abundance, FREE)[0]
-    # d/dtheta of -log(noise mu) - (flux - mu)^2 / (2 noise^2 mu^2)
-    score = (z**2 - 1 + z / noise) @ slope.T
+    # d/dtheta of -log(noise mu^p) - (flux - mu)^2 / (2 noise^2 mu^2p)
+    score = (power * (z**2 - 1) + z * mean ** (1 - power) / noise) @ slope.T
     expected = limits.fisher_information(model, temperature, abundance, [noise], FREE)[0]
     scale = np.sqrt(np.diagonal(expected))
     assert np.abs(score.mean(axis=0) / scale).max() < 5 / np.sqrt(4000)

@@ -124,12 +124,13 @@ def test_log_jacobian_agrees_with_finite_differences(law: str) -> None:
     np.testing.assert_allclose(slope, central(None, 0.1), rtol=1e-6, atol=1e-6 * np.abs(slope).max())
 
 
-def test_noise_is_multiplicative_with_the_given_level() -> None:
+@pytest.mark.parametrize(("power", "spread"), [(1.0, [1.0, 1.0]), (0.5, [1.0, 0.2**-0.5])])
+def test_noise_is_in_proportion_to_a_power_of_flux(power: float, spread: list[float]) -> None:
     """Over 400,000 draws: mean, standard deviation, shape (kurtosis), and no bin knows its neighbor."""
     level = np.array([0.01, 0.15])
     flux = np.outer([1.0, 0.2], np.ones(200_000))
-    relative = physics.add_noise(flux, level, np.random.default_rng(3)) / flux - 1
-    normal = relative / level[:, None]
+    relative = physics.add_noise(flux, level, np.random.default_rng(3), power) / flux - 1
+    normal = relative / (level * spread)[:, None]
     assert np.abs(normal.mean(axis=1)).max() < 5 / math.sqrt(200_000)
     assert normal.std(axis=1) == pytest.approx(1, abs=0.01)
     assert (normal**4).mean(axis=1) == pytest.approx(3, abs=0.1)

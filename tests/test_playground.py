@@ -386,3 +386,10 @@ def test_in_a_book_it_is_a_picture_and_a_small_script(tmp_path: Path, monkeypatc
     print(sizes)
     assert sum(sizes) <= 60_000
     assert 'alt="Plane of the abundances of broad line and narrow line' in html
+
+
+def test_a_world_of_counted_photons_is_refused() -> None:
+    exp = st.Experiment.from_yaml(SHIPPED)
+    exp.config = exp.config.with_changes({"spectra.noise_law": "photon"})
+    with pytest.raises(ValueError, match="noise_law is photon; the playground needs noise in proportion to flux"):
+        playground._world_of(exp)

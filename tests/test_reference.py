@@ -94,6 +94,7 @@ def test_physical_quantities_have_their_units_and_nothing_else_has_one(extension
         ("SpectraConfig", "n_bins", "whole number from 2 to 1e6", None),
         ("SpectraConfig", "lines[N].width", "number from 0.001 to 1e9", "nothing"),
         ("SpectraConfig", "line_law", "`linear` or `beer_lambert`", "linear"),
+        ("SpectraConfig", "noise_law", "`relative` or `photon`", "relative"),
         ("DistributionConfig", "splits.NAME.distribution.type", "`component_combinations` or `function`", None),
         ("TrainingConfig", "dropout_rate", "number at least 0, below 1", "0.0"),
         ("TrainingConfig", "hidden_dims", "list of at most 64 whole numbers from 1 to 65536", "[]"),

@@ -6,11 +6,12 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import uniform_filter1d
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.extmath import randomized_svd
 from sklearn.utils.validation import check_is_fitted
 
-from spectral_tutorial.data import LOG_FLOOR, MissingSpectraError, chunks, flux_unit
+from spectral_tutorial.data import LOG_FLOOR, SMOOTHING, MissingSpectraError, chunks, flux_unit
 from spectral_tutorial.estimators import inversion
 from spectral_tutorial.estimators.checking import check_both, check_flux
 from spectral_tutorial.estimators.inversion import BLOCK, LEAST_VARIANCE, Array, Inversion, bin_scatter, invert, solve
@@ -19,6 +20,10 @@ from spectral_tutorial.physics import add_noise
 FREEDOM = 0.5  #: how far beyond the training range a search may go, in units of that range
 N_STARTS = 10  #: continua, spread over those seen in training, where a search may start
 SETTLED = 1e-4  #: the turns are over when coordinates of spread 1 move by less than this
+MOMENTUM = 0.8
+"""Each turn goes on by this share of the one before (Nesterov 1983): a coordinate that was mistaken for a part of an
+abundance comes right in tens of turns and not in hundreds."""
+
 BRIGHTEST = 50.0  #: largest absolute log flux of a model: keeps the exponential finite while a search looks around
 
 
@@ -37,6 +42,8 @@ class LogAdditiveModel:
     degree: int  #: D, the highest power of an abundance
     top: Array  #: ``(K,)``, largest abundance of each component in training
     templates: Array  #: ``(M + K D, W)``, C above B
+    noise_power: float = 1.0  #: p: a bin's noise has the standard deviation sigma x flux^p
+    light: Array | float = 1.0  #: ``(W,)``, trust in each bin's log flux: mean flux in training to the power 2 - 2p
 
     @property
     def n_continuum(self) -> int:
@@ -89,12 +96,15 @@ class LogAdditiveModel:
         """Noise-free flux, shape ``(N, W)``."""
         return np.exp(np.clip(self.features(theta) @ self.templates, -BRIGHTEST, BRIGHTEST))
 
-    def pull(self, theta: Array, score: Array) -> tuple[Array, Array]:
-        """Return J score and J J^T; see :class:`~spectral_tutorial.estimators.inversion.ForwardModel`."""
+    def pull(self, theta: Array, score: Array, weight: Array) -> tuple[Array, Array]:
+        """Return J score and J w J^T; see :class:`~spectral_tutorial.estimators.inversion.ForwardModel`."""
+        slopes = self.slopes(theta)
+        pulled = (slopes @ (score @ self.templates.T)[:, :, None])[:, :, 0]
+        if weight.shape[1] > 1:
+            return pulled, inversion.gram(slopes @ self.templates, weight)
         # Spectra are combinations of few templates, so products over bins shrink to products over templates.
-        slopes, gram = self.slopes(theta), self.templates @ self.templates.T
-        pulled = slopes @ (score @ self.templates.T)[:, :, None]
-        return pulled[:, :, 0], slopes @ gram @ slopes.transpose(0, 2, 1)
+        alike = slopes @ (self.templates @ self.templates.T) @ slopes.transpose(0, 2, 1)
+        return pulled, weight[:, :, None] * alike
 
 
 def _all_exponents(size: int, degree: int) -> NDArray[np.int64]:
@@ -114,13 +124,13 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
 
     The model is :class:`LogAdditiveModel`. It is fitted to spectra that hold at most one component, by turns: given
     each spectrum's continuum coordinates the templates follow from weighted least squares, given the templates each
-    spectrum's coordinates follow from a Gauss-Newton step; weights are one over the variance that a spectrum's own
-    bins show. A new spectrum is read by maximum likelihood for (z, all abundances), see
+    spectrum's coordinates follow from a Gauss-Newton step; weights are one over the square of the noise level that a
+    spectrum's own bins show. A new spectrum is read by maximum likelihood for (z, all abundances), see
     :func:`~spectral_tutorial.estimators.inversion.invert`.
 
-    Built in: which components may be present, that logarithms add, that noise is in proportion to flux, that an absent
-    component changes nothing, and that continua form a family of few dimensions. Learned: everything else. No spectrum
-    with two components, no line profile, no place of a line, no Planck curve, no temperature, no noise level.
+    Built in: which components may be present, that logarithms add, to which power of flux noise is in proportion, that
+    an absent component changes nothing, and that continua form a family of few dimensions. Learned: everything else. No
+    spectrum with two components, no line profile, no place of a line, no Planck curve, no temperature, no noise level.
 
     Parameters
     ----------
@@ -136,6 +146,8 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
     highest : float, optional
         The highest abundance that is looked for, where that is more than training shows; the search goes beyond it by
         half, as it goes beyond training.
+    noise_power : float
+        p: a bin's noise has the standard deviation sigma x flux^p; 1/2 where photons are counted.
 
     Attributes
     ----------
@@ -162,12 +174,14 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         degree: int = 3,
         n_iter: int = 40,
         highest: float | None = None,
+        noise_power: float = 1.0,
     ) -> None:
         self.n_continuum = n_continuum
         self.continuum_degree = continuum_degree
         self.degree = degree
         self.n_iter = n_iter
         self.highest = highest
+        self.noise_power = noise_power
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn from flux ``(N, W)`` and abundances ``(N, K)``; rows with more than one component are left out.
@@ -189,13 +203,16 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
             expected = f"at least {self.n_continuum}, to find as many coordinates of continua"
             raise MissingSpectraError(f"there are {found} blank spectra, or bins; expected {expected}")
         self.flux_unit_ = flux_unit(flux)
-        log_flux, weight = _straight_log(flux / flux.dtype.type(self.flux_unit_))
-        z = self._start(log_flux, weight, a)
+        log_flux, weight = _straight_log(flux / flux.dtype.type(self.flux_unit_), self.noise_power)
+        light = np.square(inversion.light_of(flux.mean(axis=0) / self.flux_unit_, self.noise_power))
+        z = self._start(log_flux * np.sqrt(light), weight, a)
         rough = log_flux.astype(np.float32)  # enough for the coordinates, and half as much to read in every turn
         exponents = _all_exponents(self.n_continuum, self.continuum_degree)
-        model = LogAdditiveModel(exponents, self.degree, a.max(axis=0), np.empty((0, flux.shape[1])))
+        none = np.empty((0, flux.shape[1]))
+        model = LogAdditiveModel(exponents, self.degree, a.max(axis=0), none, self.noise_power, light)
+        before = z
         for _ in range(self.n_iter):
-            model = _learn(model, rough, weight, z, a)
+            model = _learn(model, rough, weight, z + MOMENTUM * (z - before), a)
             before, z = z, _locate(model, rough, z, a)
             z = (z - z.mean(axis=0)) / _spread(z)  # the coordinate's unit is free
             if np.square(z - before).mean() < SETTLED**2:
@@ -232,7 +249,7 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         return invert(model, self._in_unit(X), np.hstack([self._z_starts, halves]), lower, upper)
 
     def residual(self, X: ArrayLike, sets: ArrayLike | None = None) -> Array:
-        r"""What the best explanation of each spectrum leaves unexplained, :math:`y / \mu - 1`, shape ``(N, W)``.
+        r"""What the best explanation of each spectrum leaves unexplained, :math:`(y - \mu) / \mu^p`, shape ``(N, W)``.
 
         With `sets`, shape ``(H, K)``, only components that one of these masks holds may be present together; all may
         if not given.
@@ -249,21 +266,22 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         their best, less one for each coordinate that was free to adapt (Akaike's correction).
         """
         variance, mean = np.square(residual).mean(axis=1), self.model_.flux(theta)
-        return -0.5 * mean.shape[1] * np.log(variance) - np.log(mean).sum(axis=1) - self.n_continuum
+        spread = self.noise_power * np.log(mean).sum(axis=1)
+        return -0.5 * mean.shape[1] * np.log(variance) - spread - self.n_continuum
 
     def explain(self, X: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
         """Explain spectra by their true abundances ``(N, K)``, their continuum coordinates at their best.
 
-        Returns coordinates and abundances, ``(N, Q + K)``, and what is left, flux over the model's less 1, ``(N, W)``.
+        Returns coordinates and abundances, ``(N, Q + K)``, and what is left, as :meth:`residual` has it, ``(N, W)``.
         """
         check_is_fitted(self)
         flux = self._in_unit(X)
-        log_flux, _ = _straight_log(flux)
+        log_flux, _ = _straight_log(flux, self.noise_power)
         a, z = np.asarray(y, float).reshape(len(log_flux), -1), self.invert(X).theta[:, : self.n_continuum]
         for _ in range(3):
             z = np.clip(_locate(self.model_, log_flux, z, a), *self._z_range)
         theta = np.hstack([z, a])
-        return theta, flux / self.model_.flux(theta) - 1.0
+        return theta, inversion.noise_of(flux, self.model_.flux(theta), self.noise_power)
 
     def recombine(
         self, X: ArrayLike, y: ArrayLike, count: int, rng: np.random.Generator
@@ -284,12 +302,14 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         made = np.empty((count, residual.shape[1]), np.float32)
         for rows in chunks(count, BLOCK):
             exact = self.model_.flux(np.hstack([continuum[rows], abundance[rows]]))
-            made[rows] = add_noise(exact, noise[rows], rng) * self.flux_unit_
+            made[rows] = add_noise(exact, noise[rows], rng, self.noise_power) * self.flux_unit_
         return made, abundance, noise
 
     def _in_unit(self, X: ArrayLike) -> NDArray:
         flux = check_flux(self, X)
-        return np.maximum(flux / flux.dtype.type(self.flux_unit_), flux.dtype.type(LOG_FLOOR))  # as in training
+        flux = flux / flux.dtype.type(self.flux_unit_)
+        # as in training; counted photons are compared with the model as they are
+        return np.maximum(flux, flux.dtype.type(LOG_FLOOR)) if self.noise_power == 1.0 else flux
 
     def _start(self, log_flux: Array, weight: Array, a: Array) -> Array:
         """Coordinates along the blank spectra's principal components, cleared of what goes with an abundance."""
@@ -311,12 +331,15 @@ def _spread(z: Array) -> Array:
     return np.where(spread > 0, spread, 1.0)
 
 
-def _straight_log(flux: NDArray) -> tuple[Array, Array]:
-    """Log flux without the bias of the logarithm, and one over its variance as the bins tell it."""
-    log_flux = np.log(np.maximum(flux.astype(np.float64), LOG_FLOOR))
-    variance = np.maximum(np.square(bin_scatter(log_flux)), LEAST_VARIANCE)
-    log_flux += 0.5 * variance[:, None]  # the mean of log(1 + noise) is -variance / 2
-    return log_flux, 1.0 / variance
+def _straight_log(flux: NDArray, power: float) -> tuple[Array, Array]:
+    """Log flux without the bias of the logarithm, and one over its variance at flux 1 as the bins tell it."""
+    lit = np.maximum(flux.astype(np.float64), LOG_FLOOR)
+    log_flux = np.log(lit)
+    steady = log_flux if power == 1.0 else lit ** (1.0 - power) / (1.0 - power)
+    variance = np.maximum(np.square(bin_scatter(steady)), LEAST_VARIANCE)[:, None]
+    spread = variance if power == 1.0 else variance * uniform_filter1d(lit, SMOOTHING, axis=1) ** (2.0 * power - 2.0)
+    log_flux += 0.5 * spread  # the mean of log(1 + noise) is -variance / 2
+    return log_flux, 1.0 / variance[:, 0]
 
 
 def _learn(model: LogAdditiveModel, log_flux: NDArray, weight: Array, z: Array, a: Array) -> LogAdditiveModel:
@@ -332,6 +355,7 @@ def _learn(model: LogAdditiveModel, log_flux: NDArray, weight: Array, z: Array, 
 def _locate(model: LogAdditiveModel, log_flux: NDArray, z: Array, a: Array) -> Array:
     """Continuum coordinates after one Gauss-Newton step, the abundances known."""
     slopes, continua = model.continuum_slopes(z), model.continua
-    explained = model.features(np.hstack([z, a])) @ (model.templates @ continua.T)
-    gradient = slopes @ (log_flux @ continua.T.astype(log_flux.dtype) - explained)[:, :, None]
-    return z + solve(slopes @ (continua @ continua.T) @ slopes.transpose(0, 2, 1), gradient)[:, :, 0]
+    trusted = (continua * model.light).T
+    explained = model.features(np.hstack([z, a])) @ (model.templates @ trusted)
+    gradient = slopes @ (log_flux @ trusted.astype(log_flux.dtype) - explained)[:, :, None]
+    return z + solve(slopes @ (continua @ trusted) @ slopes.transpose(0, 2, 1), gradient)[:, :, 0]

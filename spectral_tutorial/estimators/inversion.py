@@ -32,17 +32,26 @@ LEAST_VARIANCE = 1e-13
 class ForwardModel(Protocol):
     """What the search needs to know of a model of the noise-free spectrum."""
 
+    @property
+    def noise_power(self) -> float:
+        """p: a bin's noise has the standard deviation sigma x flux^p."""
+        ...
+
     def flux(self, theta: Array) -> Array:
         """Noise-free flux, shape ``(N, W)``, for parameters ``(N, P)``; a spectrum that is not positive is refused."""
         ...
 
-    def pull(self, theta: Array, score: Array) -> tuple[Array, Array]:
-        """Return J score and J J^T, shapes ``(N, P)`` and ``(N, P, P)``, with J = d log flux / d theta."""
+    def pull(self, theta: Array, score: Array, weight: Array) -> tuple[Array, Array]:
+        """Return J score and J w J^T, shapes ``(N, P)`` and ``(N, P, P)``, with J = d log flux / d theta.
+
+        The weights w are ``(N, W)``, or ``(N, 1)`` where all bins count alike.
+        """
         ...
 
 
-Goal = Callable[[Array, Array], tuple[Array, Array, Array]]
-"""Observed and modeled flux -> objective ``(N,)``, its slope per log flux ``(N, W)``, its curvature ``(N,)``."""
+Goal = Callable[[Array, Array, float], tuple[Array, Array, Array]]
+"""Observed and modeled flux, and the noise's power -> objective ``(N,)``, its slope per log flux ``(N, W)``, and its
+curvature ``(N, W)``, or ``(N, 1)`` where all bins have the same."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +63,36 @@ class Inversion:
     information: Array  #: ``(N, P, P)``, Fisher information about theta at that noise level
 
 
-def bin_scatter(log_flux: Array) -> Array:
+def bin_scatter(steady: Array) -> Array:
     r"""Noise level of each spectrum as its own bins tell it, shape ``(N,)``.
 
-    Second differences of log flux, :math:`\ell_{b-1} - 2 \ell_b + \ell_{b+1}`, remove whatever is smooth over three
+    `steady` is a function of flux whose noise is the same in all bins: its logarithm, or twice its root where photons
+    are counted. Second differences, :math:`\ell_{b-1} - 2 \ell_b + \ell_{b+1}`, remove whatever is smooth over three
     bins and have :math:`\sqrt 6` times the noise; their median absolute value is not impressed by the few bins of a
     narrow line.
     """
-    second = np.diff(log_flux, n=2, axis=1)
+    second = np.diff(steady, n=2, axis=1)
     normal_median = 0.6744897501960817  # of |standard normal|
     return np.median(np.abs(second), axis=1) / (normal_median * np.sqrt(6.0))
+
+
+def noise_of(observed: Array, mean: Array, power: float) -> Array:
+    """Noise of each bin in units of its noise level, (y - mean) / mean^p."""
+    relative: Array = observed / mean - 1.0
+    return relative if power == 1.0 else relative * mean ** (1.0 - power)
+
+
+def light_of(flux: Array, power: float) -> Array:
+    """How much a bin's relative deviation counts, flux^(1 - p) ``(N, W)``; for p = 1 a one ``(1, 1)``."""
+    return np.ones((1, 1)) if power == 1.0 else np.maximum(flux, 0.0) ** (1.0 - power)
+
+
+def gram(jacobian: Array, weight: Array) -> Array:
+    """J w J^T of Jacobians ``(N, P, W)``, with weights ``(N, W)`` or ``(N, 1)``."""
+    turned = jacobian.transpose(0, 2, 1)
+    if weight.shape[1] == 1:
+        return weight[:, :, None] * (jacobian @ turned)
+    return (jacobian * weight[:, None, :]) @ turned
 
 
 def solve(matrix: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
@@ -79,16 +108,17 @@ def invert(
 ) -> Inversion:
     r"""Most likely parameters of each spectrum.
 
-    With :math:`r = y / \mu(\theta) - 1` and noise of unknown size, the log likelihood at the best noise level,
-    :math:`\hat\sigma^2 = \langle r^2 \rangle`, is
+    With :math:`r = (y - \mu) / \mu^p` and noise :math:`\sigma \mu^p` of unknown size, the log likelihood at the best
+    noise level, :math:`\hat\sigma^2 = \langle r^2 \rangle`, is
 
-    .. math:: \ell(\theta) = -\frac{W}{2} \log \langle r^2 \rangle - \sum_\lambda \log \mu .
+    .. math:: \ell(\theta) = -\frac{W}{2} \log \langle r^2 \rangle - p \sum_\lambda \log \mu .
 
     The second term is there because a brighter model also claims more noise; without it every estimate would be biased
     toward bright models. Up to a constant, :math:`\ell` is also what is left when :math:`\sigma` is integrated out with
     a uniform prior on its logarithm. The search is Fisher scoring with Levenberg's damping,
 
-    .. math:: \Big(\frac{1}{\hat\sigma^2} + 2\Big) J J^T \delta = J \Big(\frac{r (1 + r)}{\hat\sigma^2} - 1\Big),
+    .. math:: J w J^T \delta = J \Big(\frac{r (\mu^{1-p} + p \, r)}{\hat\sigma^2} - p\Big), \qquad
+              w = \frac{\mu^{2-2p}}{\hat\sigma^2} + 2 p^2,
 
     begun with a rough search that compares logarithms, whose hills are wide, from the start that fits best.
 
@@ -104,8 +134,8 @@ def invert(
     def search(rows: slice) -> Inversion:
         block = observed[rows].astype(np.float64)
         log_ratio = np.log(np.maximum(block, DARK))[:, None] - log_starts
-        misfit = np.square(np.maximum(log_ratio, np.log(LOG_FLOOR))).sum(axis=2)
-        theta = begin[misfit.argmin(axis=1)]
+        misfit = np.square(light_of(block, model.noise_power)[:, None] * np.maximum(log_ratio, np.log(LOG_FLOOR)))
+        theta = begin[misfit.sum(axis=2).argmin(axis=1)]
         rough = _climb(model, block, theta, box, _log_fit, START_TOLERANCE)
         return _climb(model, block, rough.theta, box, _likelihood, TOLERANCE)
 
@@ -118,37 +148,39 @@ def invert(
 
 
 def unexplained(flux: Array, explanations: Iterable[tuple[ForwardModel, Array, Array]]) -> Array:
-    """What is left of each spectrum, flux over the model's less 1, by the model that explains it best, ``(N, W)``.
+    """What is left of each spectrum by the model that explains it best, see :func:`noise_of`, ``(N, W)``.
 
     An explanation is a model, its parameters ``(N, P)`` and how well it explains each spectrum, ``(N,)``.
     """
     most, left = np.full(len(flux), -np.inf), np.empty(flux.shape)
     for model, theta, weight in explanations:
         best = weight > most
-        left[best] = flux[best] / model.flux(theta[best]) - 1.0
+        left[best] = noise_of(flux[best], model.flux(theta[best]), model.noise_power)
         most = np.maximum(most, weight)
     return left
 
 
-def _likelihood(observed: Array, mean: Array) -> tuple[Array, Array, Array]:
-    ratio = observed / mean
-    residual = ratio - 1.0
+def _likelihood(observed: Array, mean: Array, power: float) -> tuple[Array, Array, Array]:
+    residual, light = noise_of(observed, mean, power), light_of(mean, power)
     variance = _mean_square(residual)
-    objective = -0.5 * observed.shape[1] * np.log(variance) - np.log(mean).sum(axis=1)
-    residual *= ratio
-    residual /= variance[:, None]
-    residual -= 1.0
-    return objective, residual, 1.0 / variance + 2.0
+    objective = -0.5 * observed.shape[1] * np.log(variance[:, 0]) - power * np.log(mean).sum(axis=1)
+    score = residual * (light + power * residual)
+    score /= variance
+    score -= power
+    return objective, score, np.square(light) / variance + 2.0 * power**2
 
 
-def _log_fit(observed: Array, mean: Array) -> tuple[Array, Array, Array]:
-    residual = np.log(np.maximum(observed / mean, LOG_FLOOR))
+def _log_fit(observed: Array, mean: Array, power: float) -> tuple[Array, Array, Array]:
+    light = light_of(observed, power)
+    residual = light * np.log(np.maximum(observed / mean, LOG_FLOOR))
     variance = _mean_square(residual)
-    return -0.5 * observed.shape[1] * np.log(variance), residual / variance[:, None], 1.0 / variance
+    return -0.5 * observed.shape[1] * np.log(variance[:, 0]), light * residual / variance, np.square(light) / variance
 
 
 def _mean_square(residual: Array) -> Array:
-    return np.maximum(np.einsum("nw,nw->n", residual, residual) / residual.shape[1], LEAST_VARIANCE)
+    """Mean over bins, shape ``(N, 1)``."""
+    mean = np.einsum("nw,nw->n", residual, residual) / residual.shape[1]
+    return np.maximum(mean, LEAST_VARIANCE)[:, None]
 
 
 def _climb(
@@ -161,8 +193,7 @@ def _climb(
     information = np.zeros((n, size, size))
     active = np.arange(n)
     for _ in range(MAX_STEPS):
-        gradient, gram = model.pull(theta[active], score[active])
-        information[active] = weight[active, None, None] * gram
+        gradient, information[active] = model.pull(theta[active], score[active], weight[active])
         step, gain = _step(information[active], gradient, damping[active])
         going = (gain > tolerance) & (damping[active] < 1e8)
         active, step = active[going], step[going]
@@ -182,7 +213,7 @@ def _judge(model: ForwardModel, observed: Array, theta: Array, goal: Goal) -> tu
     mean = model.flux(theta)
     impossible = ~((mean > 0) & (mean < np.inf)).all(axis=1)
     mean[impossible] = 1.0
-    objective, score, weight = goal(observed, mean)
+    objective, score, weight = goal(observed, mean, model.noise_power)
     objective[impossible] = -np.inf
     return objective, score, weight
 

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from spectral_tutorial.data import LOG_FLOOR, MissingSpectraError
 from spectral_tutorial.estimators.checking import check_both, check_flux
-from spectral_tutorial.estimators.inversion import Array, Inversion, invert, unexplained
+from spectral_tutorial.estimators.inversion import Array, Inversion, gram, invert, unexplained
 from spectral_tutorial.physics import DARK, World
 
 Pair = tuple[float, float]
@@ -67,14 +67,19 @@ class WorldModel:
         self.lower = [*low, min(TEMPERATURES[0], 0.5 * cold)]
         self.upper = [*high, max(TEMPERATURES[1], 2.0 * hot)]
 
+    @property
+    def noise_power(self) -> float:
+        """The world's."""
+        return self.world.noise_power
+
     def flux(self, theta: Array) -> Array:
         """Noise-free flux, shape ``(N, W)``."""
         return self.world.mean_flux(theta[:, -1], self._abundance(theta))
 
-    def pull(self, theta: Array, score: Array) -> tuple[Array, Array]:
-        """Return J score and J J^T, shapes ``(N, P)`` and ``(N, P, P)``."""
+    def pull(self, theta: Array, score: Array, weight: Array) -> tuple[Array, Array]:
+        """Return J score and J w J^T, shapes ``(N, P)`` and ``(N, P, P)``."""
         jacobian = self.world.log_jacobian(theta[:, -1], self._abundance(theta), self.free)
-        return (jacobian @ score[:, :, None])[:, :, 0], jacobian @ jacobian.transpose(0, 2, 1)
+        return (jacobian @ score[:, :, None])[:, :, 0], gram(jacobian, weight)
 
     def invert(self, flux: ArrayLike) -> Inversion:
         """Most likely abundances and temperature of each spectrum.
@@ -241,7 +246,7 @@ class BayesianObserver(RegressorMixin, BaseEstimator):
     def residual(self, X: ArrayLike) -> Array:
         r"""What the set of ``present_`` with the largest posterior leaves unexplained, shape ``(N, W)``.
 
-        :math:`r = y / \mu - 1` at the most likely abundances and temperature: noise, if the set is right.
+        :math:`r = (y - \mu) / \mu^p` at the most likely abundances and temperature: noise, if the set is right.
         """
         check_is_fitted(self, "present_")
         flux = check_flux(self, X)

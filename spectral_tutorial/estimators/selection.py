@@ -9,7 +9,7 @@ from sklearn.model_selection import ParameterGrid
 
 from spectral_tutorial import cores
 from spectral_tutorial.estimators.decoder import LogAdditiveDecoder
-from spectral_tutorial.estimators.inversion import Array, solve
+from spectral_tutorial.estimators.inversion import Array, light_of, solve
 
 DECODER_SETTINGS: tuple[Mapping[str, Sequence[int]], ...] = (
     {"n_continuum": (1,), "continuum_degree": (2,), "degree": (3, 4, 5)},
@@ -26,6 +26,7 @@ def choose_decoder(
     X_val: ArrayLike,
     y_val: ArrayLike,
     settings: Any = DECODER_SETTINGS,
+    noise_power: float = 1.0,
 ) -> tuple[LogAdditiveDecoder, list[dict[str, Any]]]:
     r"""Fit a decoder with each of some settings and keep one that held-out spectra speak for.
 
@@ -34,7 +35,8 @@ def choose_decoder(
     but what is wrong with them matters only as far as it looks like an abundance. Nor is the error of the abundances
     one: where one of two components is always absent, a decoder that overfits reads it as exactly 0, looks better than
     the Cramér-Rao bound, and pays for it on combinations. So degrees are compared by their *misreading*, the squared
-    error that the residuals r of known spectra would lead to, in the directions J that the reference reads,
+    error that the residuals r of known spectra would lead to, in the directions J that the reference reads (slopes of
+    log flux times :math:`\mu^{1 - p}`),
 
     .. math:: \frac{1}{K} \Big\langle \frac{1}{\sigma^2} \, r^T J^T (J J^T)^{-1} J \, r \Big\rangle ,
 
@@ -42,13 +44,14 @@ def choose_decoder(
     is all that is wrong. The lowest degree within ``SLACK`` of the least is chosen.
 
     From training spectra ``(N, W)`` and abundances ``(N, K)``, and held-out ones of the same distribution. `settings`
-    is a grid, or several, as :class:`sklearn.model_selection.ParameterGrid` takes them. Returns the chosen decoder,
+    is a grid, or several, as :class:`sklearn.model_selection.ParameterGrid` takes them, `noise_power` the decoder's
+    p. Returns the chosen decoder,
     fitted to the training spectra only, and every setting with its ``log_likelihood`` and ``misreading``, the chosen
     one first; the latter is NaN where more than the degree differs from the reference.
     """
 
     def judged(chosen: Mapping[str, int]) -> tuple[LogAdditiveDecoder, tuple[Array, Array], float]:
-        decoder = LogAdditiveDecoder(**chosen).fit(X, y)
+        decoder = LogAdditiveDecoder(noise_power=noise_power, **chosen).fit(X, y)
         explained = decoder.explain(X_val, y_val)
         return decoder, explained, float(decoder.log_likelihood(*explained).mean())
 
@@ -57,9 +60,10 @@ def choose_decoder(
     likeliest = int(np.argmax(likelihoods))
     reference, other = fitted[likeliest], [{**chosen, "degree": 0} for chosen in tried]
     theta, noise = explained[likeliest]
+    light = light_of(reference.model_.flux(theta), noise_power)
 
     def misread(residual: Array) -> float:
-        pulled, gram = reference.model_.pull(theta, residual)
+        pulled, gram = reference.model_.pull(theta, light * residual, np.square(light))
         squared = (pulled * solve(gram, pulled[:, :, None])[:, :, 0]).sum(axis=1)
         return float((squared / np.square(noise).mean(axis=1)).mean() / len(reference.model_.top))
 

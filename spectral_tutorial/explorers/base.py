@@ -95,6 +95,7 @@ def describe_world(experiment: Experiment) -> dict[str, Any]:
         "wavelength_max": spectra.wavelength_max,
         "n_bins": spectra.n_bins,
         "line_law": spectra.line_law,
+        "noise_power": experiment.world.noise_power,
         "lines": [_shape(experiment, line) | describe_line(experiment, line.label) for line in spectra.lines],
         "ranges": {
             "temperature": list(sampling.temperature.range),
@@ -254,7 +255,7 @@ class SpectrumShown(Explorer):
         abundance = np.zeros((1, len(world.labels)))
         abundance[0, world.index(self.shown_lines)] = self.abundance
         flux = world.mean_flux([self.temperature], abundance)
-        flux *= 1.0 + self.noise * standard_normal(self.draw, flux.shape[1])
+        flux += self.noise * flux**world.noise_power * standard_normal(self.draw, flux.shape[1])
         return Spectra.from_arrays(
             world.wavelength,
             flux,

@@ -76,7 +76,9 @@ export function standardNormal(draw, n) {
   });
 }
 
-export const addNoise = (flux, level, normal) => flux.map((value, i) => value * (1 + level * normal[i]));
+/** Flux with noise in proportion to a power of it: 1, or 1/2 where photons are counted. */
+export const addNoise = (flux, level, normal, power = 1) =>
+  flux.map((value, i) => value + level * value ** power * normal[i]);
 
 const logarithm = (value) => Math.log(Math.max(value, LOG_FLOOR));
 

@@ -164,8 +164,10 @@ def plane(experiment: Experiment, grid: Array) -> Spectra:
     abundance[:, world.index(experiment.reported)] = np.stack([x, y], axis=1)
     rows = np.array_split(np.arange(len(abundance)), len(grid))
     rng = stream(seed, "plane", "noise")
-    noisy = (add_noise(world.mean_flux(temperature[some], abundance[some]), noise_level[some], rng) for some in rows)
-    flux = np.concatenate([part.astype(np.float32) for part in noisy])
+    flux = np.empty((len(temperature), world.wavelength.size), np.float32)
+    for some in rows:
+        mean = world.mean_flux(temperature[some], abundance[some])
+        flux[some] = add_noise(mean, noise_level[some], rng, world.noise_power)
     return Spectra.from_arrays(world.wavelength, flux, abundance=abundance, labels=world.labels)
 
 

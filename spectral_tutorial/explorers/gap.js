@@ -23,7 +23,7 @@ export const makePredictors = (payload) =>
 export function synthesize(world, reported, normal, { temperature, noise, abundance }) {
   const pairs = reported.map(({ label }, i) => [world.index.get(label), abundance[i]]);
   const mean = meanFlux(world, temperature, pairs);
-  return { mean, flux: addNoise(mean, noise, normal) };
+  return { mean, flux: addNoise(mean, noise, normal, world.noise_power) };
 }
 
 /** The one whose prediction is put into words: the median network where it is shown, else the first shown. */

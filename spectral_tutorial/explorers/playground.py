@@ -41,6 +41,7 @@ DEFAULT_WORLD: dict[str, Any] = {
     "wavelength_max": 1200.0,
     "n_bins": 256,
     "line_law": "linear",
+    "noise_power": 1.0,
     "lines": [
         {"label": "comp10", "center": 956.0, "width": 71.8, "strength": -0.7},
         {"label": "comp4", "center": 891.0, "width": 9.0, "strength": -0.4},
@@ -191,4 +192,6 @@ def _world_of(experiment: Experiment) -> dict[str, Any]:
     lines = [spectra.lines[spectra.index(label)].model_dump(exclude_none=True) for label in experiment.reported]
     if measured := [line["label"] for line in lines if "profile" in line]:
         raise ValueError(f"the line {measured[0]} has a measured profile; the playground needs a center and a width")
+    if spectra.noise_law != "relative":
+        raise ValueError(f"noise_law is {spectra.noise_law}; the playground needs noise in proportion to flux")
     return world | {"n_bins": bins, "lines": lines, "ranges": world["ranges"] | {"noise": noise}}

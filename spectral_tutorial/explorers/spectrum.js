@@ -10,7 +10,7 @@ export function compute(world, normal, { temperature, noise, lines, abundance })
   const factors = chosen.map((k, i) => lineFactor(world, k, abundance[i]));
   const mean = base.map((value, i) => value * factors[0][i] * factors[1][i]);
   const imprints = factors.map((factor) => factor.map((f, j) => f * base[j]));
-  return { chosen, base, factors, imprints, mean, flux: addNoise(mean, noise, normal) };
+  return { chosen, base, factors, imprints, mean, flux: addNoise(mean, noise, normal, world.noise_power) };
 }
 
 function controls(model, world) {

@@ -136,7 +136,7 @@ def noise_levels(
     mean = world.mean_flux(temperature, abundance)
     figure, (panels,) = base.panels(2.5, columns=len(levels))
     for ax, level in zip(panels, levels, strict=True):
-        ax.plot(world.wavelength, add_noise(mean, level, rng)[0], color=PALE, linewidth=0.5)
+        ax.plot(world.wavelength, add_noise(mean, level, rng, world.noise_power)[0], color=PALE, linewidth=0.5)
         ax.plot(world.wavelength, mean[0], color=DARK, linewidth=1.4)
         ax.set(title=f"noise {level:.0%}", xlabel="wavelength (nm)", xlim=world.wavelength[[0, -1]])
     panels[0].set(ylabel="flux", ylim=(0, None))

@@ -11,7 +11,7 @@ const predictors = payload ? module.makePredictors(payload) : [];
 
 const spectra = settings.map(({ temperature, noise, draw, abundances }) => {
   const mean = module.meanFlux(world, temperature, abundances);
-  const flux = module.addNoise(mean, noise, module.standardNormal(draw, world.n_bins));
+  const flux = module.addNoise(mean, noise, module.standardNormal(draw, world.n_bins), world.noise_power);
   return { mean: Array.from(mean), flux: Array.from(flux), predicted: predictors.map(({ predict }) => predict(flux)) };
 });
 process.stdout.write(JSON.stringify({ wavelength: Array.from(world.wavelength), spectra }));
