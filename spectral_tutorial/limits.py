@@ -76,8 +76,10 @@ def _slopes(
         lines = depth if world.law == "beer_lambert" else np.log1p(np.maximum(depth, -1.0))
     for n in np.flatnonzero(ends + lines.sum(axis=1) < np.log(DARK)):
         jacobian[n, :, world.mean_flux(temperature[n], abundance[n])[0] < DARK] = 0.0
-    power = world.noise_power
-    light = 1.0 if power == 1.0 else world.mean_flux(temperature, abundance) ** (2.0 - 2.0 * power)
+    power, light = world.noise_power, np.ones((1, 1))
+    if power != 1.0:  # no flux, or more than can be stored, is no spectrum's
+        mean = np.nan_to_num(world.mean_flux(temperature, abundance))
+        light = np.clip(mean, 0.0, np.finfo(np.float32).max) ** (2.0 - 2.0 * power)
     spread = np.sqrt(light + 2.0 * np.square(power * np.atleast_1d(np.asarray(noise_level, float)))[:, None])
     jacobian *= spread[:, None, :]
     return jacobian

@@ -121,7 +121,7 @@ class Sampling(Part):
     """The random quantities of a spectrum."""
 
     temperature: Annotated[Sampled, Unit("K")] = Field(description="temperature of the continuum, above 0")
-    noise: Annotated[Sampled, Dimensionless] = Field(description="relative noise at flux 1, at least 0")
+    noise: Annotated[Sampled, Dimensionless] = Field(description="relative noise (photon: at flux 1), at least 0")
     abundance: Annotated[Sampled, Dimensionless] = Field(description="abundance of a component that is present")
 
     @validator(mode="after")
@@ -145,7 +145,7 @@ class SpectraConfig(Part):
         default="linear", description="factor 1 + strength x abundance x profile, or (beer_lambert) its exponential"
     )
     noise_law: Literal["relative", "photon"] = Field(
-        default="relative", description="noise in proportion to flux, or (photon) to its root, as where photons count"
+        default="relative", description="noise in proportion to flux, or (photon) to its root, as of counted photons"
     )
     sampling: Sampling = Field(description="what is drawn at random for each spectrum")
     lines: Annotated[tuple[Line, ...], Field(strict=False)] = Field(description="the lines, in output order")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,15 @@ def spectra(name: str, pair: tuple[str, str] = PAIR, seed: int = 42, law: str = 
     split = type(template).model_validate({"n_samples": size, "distribution": combinations(*kinds[name])})
     config = CONFIG.spectra.model_copy(update={"line_law": law})
     return generate(config, split, name=name, seed=seed)
+
+
+@cache
+def counted(name: str, n: int = 0) -> Spectra:
+    """The same where photons are counted, at most 40,000 in a bin."""
+    some = spectra(name, n=n)
+    level, rng = np.full(len(some), 0.005), np.random.default_rng(1)
+    flux = physics.add_noise(world().mean_flux(some.temperature, some.abundance), level, rng, 0.5)
+    return replace(some, flux=flux.astype(np.float32), noise_level=level)
 
 
 def bound(some: Spectra, pair: tuple[str, str] = PAIR, law: str = "linear") -> Any:
@@ -123,19 +133,16 @@ def test_analysis_by_synthesis_has_the_bound_as_its_variance() -> None:
 def test_where_photons_are_counted_the_bound_is_reached_too() -> None:
     """By synthesis, and by a decoder that learns from single lines only."""
     law = World.from_config(CONFIG.spectra.model_copy(update={"noise_law": "photon"}))
-    rng, flux = np.random.default_rng(1), {}
-    for name in ("train", "test"):
-        some, level = spectra(name), np.full(len(spectra(name)), 0.005)
-        mean = law.mean_flux(some.temperature, some.abundance)
-        flux[name] = physics.add_noise(mean, level, rng, law.noise_power).astype(np.float32)
-    best = limits.cramer_rao(law, some.temperature, some.abundance, level, law.index(PAIR)).mean(axis=0)
-
-    def ratio_of(estimator: Any) -> Any:
-        read = estimator.fit(flux["train"], spectra("train").of(*PAIR)).predict(flux["test"])
-        return np.square(read - some.of(*PAIR)).mean(axis=0) / best
-
-    np.testing.assert_allclose(ratio_of(AnalysisBySynthesis(law, PAIR)), 1, atol=0.15)
-    np.testing.assert_allclose(ratio_of(LogAdditiveDecoder(degree=5, noise_power=0.5)), 1, atol=0.2)
+    train, val, test = (counted(name) for name in ("train", "val", "test"))
+    best = limits.cramer_rao(law, test.temperature, test.abundance, test.noise_level, law.index(PAIR)).mean(axis=0)
+    seen = [part for some in (train, val) for part in (some.flux, some.of(*PAIR))]
+    chosen, table = choose_decoder(*seen, {"degree": (3, 5)}, noise_power=0.5)
+    assert chosen.degree == 5
+    assert 0.9 < table[0]["misreading"] < 1.3
+    np.testing.assert_allclose(chosen.residual(val.flux).std(axis=1), 0.005, rtol=0.12)
+    for estimator in (chosen, AnalysisBySynthesis(law, PAIR).fit(*seen[:2])):
+        ratio = squared(estimator, test).mean(axis=0) / best
+        np.testing.assert_allclose(ratio, 1, atol=0.2)
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="/".join)
@@ -394,12 +401,13 @@ def test_the_decoder_says_which_kind_of_spectrum_is_missing() -> None:
             LogAdditiveDecoder().fit(train.flux[rows], y[rows])
 
 
+@pytest.mark.parametrize("power", [1.0, 0.5], ids=["relative", "photon"])
 @pytest.mark.parametrize("unit", [1.0, 1e-12])
-def test_what_a_decoder_recombines_is_what_it_learned(unit: float) -> None:
+def test_what_a_decoder_recombines_is_what_it_learned(unit: float, power: float) -> None:
     """Read again, the made spectra show the abundances they were made of, both lines together among them."""
-    train = spectra("train", n=1024)
+    train = spectra("train", n=1024) if power == 1 else counted("train", n=1024)
     flux, y = (train.flux * unit).astype(np.float32), train.of(*PAIR)
-    decoder = LogAdditiveDecoder().fit(flux, y)
+    decoder = LogAdditiveDecoder(degree=3 if power == 1 else 5, noise_power=power).fit(flux, y)
     made, abundance, noise = decoder.recombine(flux, y, 600, np.random.default_rng(5))
     again = decoder.recombine(flux, y, 600, np.random.default_rng(5))
     assert all(np.array_equal(a, b) for a, b in zip((made, abundance, noise), again, strict=True))
@@ -410,10 +418,13 @@ def test_what_a_decoder_recombines_is_what_it_learned(unit: float) -> None:
     assert {*abundance[:, 0]} <= {*y[:, 0]}
     found = decoder.invert(made).theta
     exact = decoder.model_.flux(np.hstack([found[:, :1], abundance])) * decoder.flux_unit_
-    np.testing.assert_allclose((made / exact - 1).std(axis=1), noise, rtol=0.15)
+    np.testing.assert_allclose(((made - exact) / exact**power).std(axis=1), noise, rtol=0.15)
+    noise = noise / unit ** (1 - power)  # at flux 1 of the world
+    assert np.median(noise) == pytest.approx(np.median(train.noise_level), rel=0.1)
     quiet = noise < 0.03
     np.testing.assert_allclose(found[quiet, 1:], abundance[quiet], atol=0.12)
-    assert {*np.round(noise, 12)} <= {*np.round(decoder.recombine(flux, y, 40_000, np.random.default_rng(6))[2], 12)}
+    more = decoder.recombine(flux, y, 40_000, np.random.default_rng(6))[2] / unit ** (1 - power)
+    assert {*np.round(noise, 12)} <= {*np.round(more, 12)}
 
 
 def test_a_choice_depends_on_train_and_val_and_on_nothing_of_the_test() -> None:
@@ -434,15 +445,17 @@ def test_a_choice_depends_on_train_and_val_and_on_nothing_of_the_test() -> None:
         np.testing.assert_allclose(estimator.predict(test.flux[order]), estimator.predict(test.flux)[order], atol=1e-5)
 
 
-def test_the_misreading_is_the_error_that_residuals_would_lead_to() -> None:
+@pytest.mark.parametrize("power", [1.0, 0.5], ids=["relative", "photon"])
+def test_the_misreading_is_the_error_that_residuals_would_lead_to(power: float) -> None:
     """Spectrum by spectrum, a least-squares fit of the residual by the slopes of the likeliest model's log flux."""
-    train, val = spectra("train", n=600), spectra("val", n=64)
+    train, val = (spectra if power == 1 else counted)("train", n=600), (spectra if power == 1 else counted)("val", n=64)
     seen = [part for some in (train, val) for part in (some.flux, some.of(*PAIR))]
-    _, table = choose_decoder(*seen, {"degree": (1, 2), "n_iter": (5,)})
-    fits = {d: LogAdditiveDecoder(degree=d, n_iter=5).fit(*seen[:2]) for d in (1, 2)}
+    _, table = choose_decoder(*seen, {"degree": (1, 2), "n_iter": (5,)}, power)
+    fits = {d: LogAdditiveDecoder(degree=d, n_iter=5, noise_power=power).fit(*seen[:2]) for d in (1, 2)}
     likeliest = fits[max(table, key=lambda row: row["log_likelihood"])["degree"]]
     theta, noise = likeliest.explain(*seen[2:])
     slopes = likeliest.model_.slopes(theta) @ likeliest.model_.templates
+    slopes *= likeliest.model_.flux(theta)[:, None] ** (1 - power)
     for row in table:
         _, residual = fits[row["degree"]].explain(*seen[2:])
         read = [np.linalg.lstsq(j.T, r, rcond=None)[0] @ j for j, r in zip(slopes, residual, strict=True)]
@@ -624,6 +637,22 @@ def test_the_noise_level_from_neighboring_bins() -> None:
     log_flux = np.log(test.flux.astype(float))
     np.testing.assert_allclose(inversion.bin_scatter(log_flux) / test.noise_level, 1, atol=0.25)
     assert (inversion.bin_scatter(log_flux) / test.noise_level).mean() == pytest.approx(1, abs=0.02)
+    photons = counted("test")
+    steady = 2 * np.sqrt(np.maximum(photons.flux, 0).astype(float))
+    np.testing.assert_allclose(inversion.bin_scatter(steady) / photons.noise_level, 1, atol=0.25)
+
+
+def test_a_search_with_photons_starts_where_there_is_light() -> None:
+    """In the far ultraviolet a cold start has no flux at all, and a hot star bins below 0."""
+    grid = np.linspace(6.0, 60.0, 64)
+    hot = World(grid, physics.gaussian_profiles(grid, [30], [5]), np.array([-0.6]), ("a",), noise_power=0.5)
+    truth = np.linspace(0.1, 0.9, 8)[:, None]
+    flux = physics.add_noise(
+        hot.mean_flux(np.full(8, 40_000.0), truth), np.full(8, 1e-3), np.random.default_rng(0), 0.5
+    )
+    assert (flux < 0).any()
+    found = physical.WorldModel(hot, [0], temperature_range=(2500.0, 50_000.0)).invert(flux.astype(np.float32))
+    np.testing.assert_allclose(found.theta[:, 0], truth[:, 0], atol=0.05)
 
 
 def test_monomials() -> None:

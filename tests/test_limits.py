@@ -88,6 +88,15 @@ def test_the_score_has_the_fisher_information_as_its_variance(power: float) -> N
     np.testing.assert_allclose(np.cov(score.T) / np.outer(scale, scale), expected / np.outer(scale, scale), atol=0.1)
 
 
+def test_counted_photons_give_a_bound_where_no_spectrum_is_possible_too() -> None:
+    """A flux below 0, or beyond what can be stored: as for relative noise, a number and no error."""
+    temperature, abundance, noise = draw(2)
+    abundance[0, 9], abundance[1, 0] = 3.0, 1e300
+    with np.errstate(over="ignore", invalid="ignore"):
+        bound = limits.cramer_rao(dataclasses.replace(world(), noise_power=0.5), temperature, abundance, noise, FREE)
+    assert (bound > 0).all()
+
+
 def test_the_bound_in_blocks_equals_the_bound_of_each_spectrum(monkeypatch: pytest.MonkeyPatch) -> None:
     truth = draw(23)
     whole = limits.cramer_rao(world(), *truth, FREE)

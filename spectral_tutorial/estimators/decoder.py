@@ -43,7 +43,7 @@ class LogAdditiveModel:
     top: Array  #: ``(K,)``, largest abundance of each component in training
     templates: Array  #: ``(M + K D, W)``, C above B
     noise_power: float = 1.0  #: p: a bin's noise has the standard deviation sigma x flux^p
-    light: Array | float = 1.0  #: ``(W,)``, trust in each bin's log flux: mean flux in training to the power 2 - 2p
+    light: Array | float = 1.0  #: trust in each bin's log flux, ``(1, W)``: mean flux in training to the power 2 - 2p
 
     @property
     def n_continuum(self) -> int:
@@ -125,8 +125,8 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
     The model is :class:`LogAdditiveModel`. It is fitted to spectra that hold at most one component, by turns: given
     each spectrum's continuum coordinates the templates follow from weighted least squares, given the templates each
     spectrum's coordinates follow from a Gauss-Newton step; weights are one over the square of the noise level that a
-    spectrum's own bins show. A new spectrum is read by maximum likelihood for (z, all abundances), see
-    :func:`~spectral_tutorial.estimators.inversion.invert`.
+    spectrum's own bins show, and each turn goes on a little in the direction of the one before. A new spectrum is read
+    by maximum likelihood for (z, all abundances), see :func:`~spectral_tutorial.estimators.inversion.invert`.
 
     Built in: which components may be present, that logarithms add, to which power of flux noise is in proportion, that
     an absent component changes nothing, and that continua form a family of few dimensions. Learned: everything else. No
@@ -147,7 +147,8 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         The highest abundance that is looked for, where that is more than training shows; the search goes beyond it by
         half, as it goes beyond training.
     noise_power : float
-        p: a bin's noise has the standard deviation sigma x flux^p; 1/2 where photons are counted.
+        p: a bin's noise has the standard deviation sigma x flux^p; 1/2 where photons are counted. There should be many
+        in nearly every bin, about ten and more: it is logarithms that are compared while it learns.
 
     Attributes
     ----------
@@ -204,7 +205,7 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
             raise MissingSpectraError(f"there are {found} blank spectra, or bins; expected {expected}")
         self.flux_unit_ = flux_unit(flux)
         log_flux, weight = _straight_log(flux / flux.dtype.type(self.flux_unit_), self.noise_power)
-        light = np.square(inversion.light_of(flux.mean(axis=0) / self.flux_unit_, self.noise_power))
+        light = np.square(inversion.light_of(flux.mean(axis=0, keepdims=True) / self.flux_unit_, self.noise_power))
         z = self._start(log_flux * np.sqrt(light), weight, a)
         rough = log_flux.astype(np.float32)  # enough for the coordinates, and half as much to read in every turn
         exponents = _all_exponents(self.n_continuum, self.continuum_degree)
@@ -303,7 +304,7 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
         for rows in chunks(count, BLOCK):
             exact = self.model_.flux(np.hstack([continuum[rows], abundance[rows]]))
             made[rows] = add_noise(exact, noise[rows], rng, self.noise_power) * self.flux_unit_
-        return made, abundance, noise
+        return made, abundance, noise * self.flux_unit_ ** (1.0 - self.noise_power)
 
     def _in_unit(self, X: ArrayLike) -> NDArray:
         flux = check_flux(self, X)
@@ -338,7 +339,7 @@ def _straight_log(flux: NDArray, power: float) -> tuple[Array, Array]:
     steady = log_flux if power == 1.0 else lit ** (1.0 - power) / (1.0 - power)
     variance = np.maximum(np.square(bin_scatter(steady)), LEAST_VARIANCE)[:, None]
     spread = variance if power == 1.0 else variance * uniform_filter1d(lit, SMOOTHING, axis=1) ** (2.0 * power - 2.0)
-    log_flux += 0.5 * spread  # the mean of log(1 + noise) is -variance / 2
+    log_flux += 0.5 * np.minimum(spread, 1.0)  # the mean of log(1 + noise) is -variance / 2 where that is small
     return log_flux, 1.0 / variance[:, 0]
 
 

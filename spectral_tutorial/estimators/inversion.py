@@ -26,7 +26,7 @@ TOLERANCE = 1e-4
 
 START_TOLERANCE = 1.0  #: the same for the first, rough search
 LEAST_VARIANCE = 1e-13
-"""Relative noise variance of a spectrum that fits exactly: what is left is the rounding of float32."""
+"""Noise variance of a spectrum that fits exactly: what is left is the rounding of float32."""
 
 
 class ForwardModel(Protocol):
@@ -78,7 +78,8 @@ def bin_scatter(steady: Array) -> Array:
 
 def noise_of(observed: Array, mean: Array, power: float) -> Array:
     """Noise of each bin in units of its noise level, (y - mean) / mean^p."""
-    relative: Array = observed / mean - 1.0
+    relative: Array = observed / mean
+    relative -= 1.0
     return relative if power == 1.0 else relative * mean ** (1.0 - power)
 
 
@@ -128,8 +129,7 @@ def invert(
     """
     observed, box = np.asarray(flux), (np.asarray(lower, float), np.asarray(upper, float))
     begin = np.asarray(starts, float)
-    with np.errstate(divide="ignore"):  # a start without light in some bin fits nothing
-        log_starts = np.log(model.flux(begin))
+    log_starts = np.log(np.maximum(model.flux(begin), DARK))
 
     def search(rows: slice) -> Inversion:
         block = observed[rows].astype(np.float64)
@@ -164,7 +164,9 @@ def _likelihood(observed: Array, mean: Array, power: float) -> tuple[Array, Arra
     residual, light = noise_of(observed, mean, power), light_of(mean, power)
     variance = _mean_square(residual)
     objective = -0.5 * observed.shape[1] * np.log(variance[:, 0]) - power * np.log(mean).sum(axis=1)
-    score = residual * (light + power * residual)
+    score = power * residual
+    score += light
+    score *= residual
     score /= variance
     score -= power
     return objective, score, np.square(light) / variance + 2.0 * power**2

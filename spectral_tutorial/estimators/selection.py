@@ -44,10 +44,9 @@ def choose_decoder(
     is all that is wrong. The lowest degree within ``SLACK`` of the least is chosen.
 
     From training spectra ``(N, W)`` and abundances ``(N, K)``, and held-out ones of the same distribution. `settings`
-    is a grid, or several, as :class:`sklearn.model_selection.ParameterGrid` takes them, `noise_power` the decoder's
-    p. Returns the chosen decoder,
-    fitted to the training spectra only, and every setting with its ``log_likelihood`` and ``misreading``, the chosen
-    one first; the latter is NaN where more than the degree differs from the reference.
+    is a grid, or several, as :class:`sklearn.model_selection.ParameterGrid` takes them, `noise_power` the decoder's p.
+    Returns the chosen decoder, fitted to the training spectra only, and every setting with its ``log_likelihood`` and
+    ``misreading``, the chosen one first; the latter is NaN where more than the degree differs from the reference.
     """
 
     def judged(chosen: Mapping[str, int]) -> tuple[LogAdditiveDecoder, tuple[Array, Array], float]:

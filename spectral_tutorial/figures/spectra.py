@@ -132,13 +132,13 @@ def wing(
 def noise_levels(
     world: World, temperature: float, abundance: ArrayLike, levels: Sequence[float], rng: np.random.Generator
 ) -> Figure:
-    """Draw one spectrum at several relative noise levels, the noise-free flux on top; `abundance` is (L,)."""
+    """Draw one spectrum at several noise levels, the noise-free flux on top; `abundance` is (L,)."""
     mean = world.mean_flux(temperature, abundance)
     figure, (panels,) = base.panels(2.5, columns=len(levels))
     for ax, level in zip(panels, levels, strict=True):
         ax.plot(world.wavelength, add_noise(mean, level, rng, world.noise_power)[0], color=PALE, linewidth=0.5)
         ax.plot(world.wavelength, mean[0], color=DARK, linewidth=1.4)
-        ax.set(title=f"noise {level:.0%}", xlabel="wavelength (nm)", xlim=world.wavelength[[0, -1]])
+        ax.set(title=f"noise {100 * level:.2g}%", xlabel="wavelength (nm)", xlim=world.wavelength[[0, -1]])
     panels[0].set(ylabel="flux", ylim=(0, None))
     return figure
 
@@ -213,7 +213,7 @@ def _sample_grid(
         ax.plot(spectra.wavelength, own, color=DARK, linestyle="--", linewidth=1.1)
         found = [(names or {}).get(label := spectra.labels[k], label) for k in np.flatnonzero(spectra.abundance[row])]
         held = " + ".join(found if len(found) < 3 else [found[0], f"{len(found) - 1} more"]) or "no line"
-        facts = f"{spectra.temperature[row]:,.0f} K, noise {spectra.noise_level[row]:.0%}"
+        facts = f"{spectra.temperature[row]:,.0f} K, noise {100 * spectra.noise_level[row]:.2g}%"
         ax.set_title(f"{base.text(held, 84 // rows.shape[1])}\n{facts}", fontsize=9)
         for label, mark in zip(reported, COMPONENT_COLORS, strict=False):
             if spectra.of(label)[row, 0] > 0:
