@@ -24,8 +24,8 @@ QUIET = ("sphinx_multitoc_numbering", "sphinx_jupyterbook_latex")
 
 TURNS = """
 01 03 06 07 reproducibility notation glossary migration sweeps troubleshooting
-09 api 08 many_lines other_pairs it_could index configuration bibliography
-04 02 05 teaching
+09 api 08 many_lines other_pairs it_could index 02 configuration
+04 05 teaching bibliography
 """
 """Beginnings of the pages' names. Of neighbors in this list Sphinx gives ten to a process: in the first line are those
 that train, one after the other, what others read; in the second what is read beside them."""
