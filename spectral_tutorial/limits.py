@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spectral_tutorial.data import Spectra
-from spectral_tutorial.physics import DARK, World, log_continuum
+from spectral_tutorial.physics import DARK, World, light_of, log_continuum
 
 Array = NDArray[np.float64]
 
@@ -76,12 +76,10 @@ def _slopes(
         lines = depth if world.law == "beer_lambert" else np.log1p(np.maximum(depth, -1.0))
     for n in np.flatnonzero(ends + lines.sum(axis=1) < np.log(DARK)):
         jacobian[n, :, world.mean_flux(temperature[n], abundance[n])[0] < DARK] = 0.0
-    power, light = world.noise_power, np.ones((1, 1))
-    if power != 1.0:  # no flux, or more than can be stored, is no spectrum's
-        mean = np.nan_to_num(world.mean_flux(temperature, abundance))
-        light = np.clip(mean, 0.0, np.finfo(np.float32).max) ** (2.0 - 2.0 * power)
-    spread = np.sqrt(light + 2.0 * np.square(power * np.atleast_1d(np.asarray(noise_level, float)))[:, None])
-    jacobian *= spread[:, None, :]
+    power, noise = world.noise_power, np.atleast_1d(np.asarray(noise_level, float))[:, None]
+    mean = np.ones((1, 1)) if power == 1.0 else np.nan_to_num(world.mean_flux(temperature, abundance))
+    light = light_of(np.minimum(mean, np.finfo(np.float32).max), power)  # more than can be stored is no spectrum's
+    jacobian *= np.sqrt(np.square(light) + 2.0 * np.square(power * noise))[:, None, :]
     return jacobian
 
 

@@ -197,6 +197,14 @@ def add_noise(flux: Array, noise_level: ArrayLike, rng: np.random.Generator, pow
     return flux * (1.0 + level * normal) if power == 1.0 else flux + level * flux**power * normal
 
 
+def light_of(flux: Array, power: float) -> Array:
+    """How much a bin's relative deviation counts where noise has this power p: flux^(1 - p) ``(N, W)``.
+
+    0 where there is no flux; for p = 1 all bins count alike, a one ``(1, 1)``.
+    """
+    return np.ones((1, 1)) if power == 1.0 else np.maximum(flux, 0.0) ** (1.0 - power)
+
+
 def single_precision(flux: NDArray[np.float64]) -> NDArray[np.float32]:
     """Flux as it is stored; infinite where it is too large for that."""
     with np.errstate(over="ignore"):

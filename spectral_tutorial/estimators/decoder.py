@@ -15,7 +15,7 @@ from spectral_tutorial.data import LOG_FLOOR, SMOOTHING, MissingSpectraError, ch
 from spectral_tutorial.estimators import inversion
 from spectral_tutorial.estimators.checking import check_both, check_flux
 from spectral_tutorial.estimators.inversion import BLOCK, LEAST_VARIANCE, Array, Inversion, bin_scatter, invert, solve
-from spectral_tutorial.physics import add_noise
+from spectral_tutorial.physics import add_noise, light_of
 
 FREEDOM = 0.5  #: how far beyond the training range a search may go, in units of that range
 N_STARTS = 10  #: continua, spread over those seen in training, where a search may start
@@ -42,8 +42,8 @@ class LogAdditiveModel:
     degree: int  #: D, the highest power of an abundance
     top: Array  #: ``(K,)``, largest abundance of each component in training
     templates: Array  #: ``(M + K D, W)``, C above B
-    noise_power: float = 1.0  #: p: a bin's noise has the standard deviation sigma x flux^p
-    light: Array | float = 1.0  #: trust in each bin's log flux, ``(1, W)``: mean flux in training to the power 2 - 2p
+    noise_power: float  #: p: a bin's noise has the standard deviation sigma x flux^p
+    light: Array  #: trust in each bin's log flux, ``(1, W)``: mean flux in training to the power 2 - 2p
 
     @property
     def n_continuum(self) -> int:
@@ -205,12 +205,12 @@ class LogAdditiveDecoder(RegressorMixin, BaseEstimator):
             raise MissingSpectraError(f"there are {found} blank spectra, or bins; expected {expected}")
         self.flux_unit_ = flux_unit(flux)
         log_flux, weight = _straight_log(flux / flux.dtype.type(self.flux_unit_), self.noise_power)
-        light = np.square(inversion.light_of(flux.mean(axis=0, keepdims=True) / self.flux_unit_, self.noise_power))
-        z = self._start(log_flux * np.sqrt(light), weight, a)
+        light = light_of(flux.mean(axis=0, keepdims=True) / self.flux_unit_, self.noise_power)
+        z = self._start(log_flux * light, weight, a)
         rough = log_flux.astype(np.float32)  # enough for the coordinates, and half as much to read in every turn
         exponents = _all_exponents(self.n_continuum, self.continuum_degree)
         none = np.empty((0, flux.shape[1]))
-        model = LogAdditiveModel(exponents, self.degree, a.max(axis=0), none, self.noise_power, light)
+        model = LogAdditiveModel(exponents, self.degree, a.max(axis=0), none, self.noise_power, np.square(light))
         before = z
         for _ in range(self.n_iter):
             model = _learn(model, rough, weight, z + MOMENTUM * (z - before), a)

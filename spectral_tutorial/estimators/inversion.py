@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from spectral_tutorial import cores
 from spectral_tutorial.data import LOG_FLOOR, chunks
-from spectral_tutorial.physics import DARK
+from spectral_tutorial.physics import DARK, light_of
 
 Array = NDArray[np.float64]
 
@@ -81,11 +81,6 @@ def noise_of(observed: Array, mean: Array, power: float) -> Array:
     relative: Array = observed / mean
     relative -= 1.0
     return relative if power == 1.0 else relative * mean ** (1.0 - power)
-
-
-def light_of(flux: Array, power: float) -> Array:
-    """How much a bin's relative deviation counts, flux^(1 - p) ``(N, W)``; for p = 1 a one ``(1, 1)``."""
-    return np.ones((1, 1)) if power == 1.0 else np.maximum(flux, 0.0) ** (1.0 - power)
 
 
 def gram(jacobian: Array, weight: Array) -> Array:

@@ -9,7 +9,8 @@ from sklearn.model_selection import ParameterGrid
 
 from spectral_tutorial import cores
 from spectral_tutorial.estimators.decoder import LogAdditiveDecoder
-from spectral_tutorial.estimators.inversion import Array, light_of, solve
+from spectral_tutorial.estimators.inversion import Array, solve
+from spectral_tutorial.physics import light_of
 
 DECODER_SETTINGS: tuple[Mapping[str, Sequence[int]], ...] = (
     {"n_continuum": (1,), "continuum_degree": (2,), "degree": (3, 4, 5)},
